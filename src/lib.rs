@@ -1,0 +1,3 @@
+//! procman
+pub mod protocol;
+pub mod subprocess;

@@ -1,0 +1,2 @@
+//! One supervised sub-process.
+pub mod spec;
