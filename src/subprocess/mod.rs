@@ -1,2 +1,4 @@
 //! One supervised sub-process.
+pub mod machine;
+pub mod restart;
 pub mod spec;

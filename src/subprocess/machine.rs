@@ -1,0 +1,724 @@
+//! The life of one sub-process as a pure state machine: events in, effects out, `now` an argument, no clock and no I/O.
+//!
+//! Every cell of state × event is decided here. What the rim ([`super::actor`]) owes the machine:
+//! - after [`Effect::Spawn`] exactly one of [`Event::Spawned`] and [`Event::SpawnFailed`];
+//! - after `Spawned` exactly one [`Event::MainExited`], whenever the process ends;
+//! - after [`Effect::EndTree`] one [`Event::TreeGone`], once nothing of the tree lives (the main included), however long that takes;
+//! - after [`Effect::CountSurvivors`] one [`Event::Survivors`], unless `TreeGone` comes first;
+//! - [`Event::Deadline`] when [`Machine::deadline`] has come.
+//!
+//! What the machine owes its callers: each [`Token`] is answered exactly once.
+
+use std::time::{Duration, Instant};
+
+use crate::protocol::{Cause, RestartPolicy, Signal, StateName, Wanted};
+use crate::sys::pidfd::ExitStatus;
+
+use super::restart::{Restarts, Verdict};
+use super::spec::Policy;
+
+/// Somebody who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// How long SIGKILL may take: a process in uninterruptible sleep (state D) outlives it until its system call returns.
+pub const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// A living process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its PID.
+    pub pid: u32,
+    /// When it was spawned.
+    pub started: Instant,
+}
+
+/// How the last run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Exit code or signal; `None` when it could not be started.
+    pub status: Option<ExitStatus>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What ending a tree did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreeReport {
+    /// Ended when asked.
+    pub terminated: Vec<u32>,
+    /// Ended by SIGKILL.
+    pub killed: Vec<u32>,
+    /// Outlived it.
+    pub survivors: Vec<u32>,
+}
+
+/// What happened. `L` is what a start needs (arguments and environment of one run), `F` why one failed; the machine only hands them on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event<L, F> {
+    /// Somebody asks for a start.
+    Execute {
+        /// To be answered [`Answer::Started`], [`Answer::SpawnFailed`] or [`Answer::Refused`].
+        token: Token,
+        /// How.
+        launch: L,
+    },
+    /// Somebody asks for the end of the whole tree.
+    Quit {
+        /// To be answered [`Answer::Ended`]; `None` when nobody waits.
+        token: Option<Token>,
+        /// The signal that asks.
+        signal: Signal,
+        /// Time until SIGKILL.
+        timeout: Duration,
+    },
+    /// Somebody asks for an end and a start.
+    Restart {
+        /// As for `Execute`.
+        token: Token,
+        /// As for `Execute`.
+        launch: L,
+        /// As for `Quit`.
+        signal: Signal,
+        /// As for `Quit`.
+        timeout: Duration,
+    },
+    /// The process is there.
+    Spawned {
+        /// Its PID.
+        pid: u32,
+    },
+    /// It could not be started.
+    SpawnFailed {
+        /// Why.
+        failure: F,
+    },
+    /// The process has ended and was reaped.
+    MainExited {
+        /// How.
+        status: ExitStatus,
+    },
+    /// Nothing of the tree lives any more.
+    TreeGone(TreeReport),
+    /// These outlived SIGKILL so far.
+    Survivors(TreeReport),
+    /// [`Machine::deadline`] has come.
+    Deadline,
+    /// The definition was replaced.
+    PolicyChanged(Policy, StopDefaults),
+    /// The daemon is leaving: nothing starts by itself any more.
+    NoMoreStarts,
+}
+
+/// How a tree is ended where nobody said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopDefaults {
+    /// The signal that asks.
+    pub signal: Signal,
+    /// Time until SIGKILL.
+    pub timeout: Duration,
+}
+
+/// What the rim is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect<L, F> {
+    /// Start a process.
+    Spawn(L),
+    /// Send the signal to every process of the tree, now and to those found later, until nothing of it lives.
+    EndTree(Signal),
+    /// Find out who outlived SIGKILL; ending the tree goes on.
+    CountSurvivors,
+    /// Answer somebody.
+    Answer(Token, Answer<F>),
+    /// A run is over; counted once for each.
+    RunEnded(End),
+    /// The policy will start it again.
+    RestartScheduled {
+        /// Which try, counted from 1 since the last reset.
+        attempt: u32,
+        /// How long from now.
+        delay: Duration,
+    },
+}
+
+/// What a waiting caller is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer<F> {
+    /// The process is there.
+    Started {
+        /// Its PID.
+        pid: u32,
+    },
+    /// The operating system refused.
+    SpawnFailed(F),
+    /// The tree is gone, or what outlived SIGKILL is named.
+    Ended(TreeReport),
+    /// The machine refused.
+    Refused(Refusal),
+}
+
+/// Why the machine refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It runs, or is being started or ended.
+    AlreadyRunning {
+        /// The process, where there is one.
+        pid: Option<u32>,
+        /// What it is doing.
+        state: StateName,
+    },
+    /// A quit came before the start that was waited for.
+    Overtaken,
+    /// It could not be started again, because these of its former tree cannot be ended.
+    Survivors(Vec<u32>),
+}
+
+/// Where a sub-process is; what belongs to a state lives in it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State<L> {
+    /// Never started, or quit on request.
+    Stopped,
+    /// The operating system was asked for a process.
+    Spawning {
+        /// An end that was asked for meanwhile, and is begun as soon as the process is there.
+        stop: Option<PendingStop<L>>,
+    },
+    /// It lives, but not yet for `start_seconds`.
+    Starting {
+        /// The process.
+        run: Run,
+        /// When it counts as running.
+        until: Instant,
+    },
+    /// It lives.
+    Running {
+        /// The process.
+        run: Run,
+    },
+    /// It, or what is left of its tree, is being ended.
+    Stopping(Stopping<L>),
+    /// It waits for the next try.
+    Backoff {
+        /// When that is.
+        until: Instant,
+    },
+    /// It ended by itself, and no start follows.
+    Exited,
+    /// The supervisor gave up.
+    Fatal,
+}
+
+/// An end that waits for a start to be complete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PendingStop<L> {
+    signal: Signal,
+    timeout: Duration,
+    then: Then<L>,
+}
+
+/// A tree that is being ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stopping<L> {
+    /// The main, until it is reaped.
+    main: Option<Run>,
+    /// The tree is gone, though the main's own end has not been told yet.
+    gone: Option<TreeReport>,
+    /// How urgent it is.
+    phase: Phase,
+    /// What follows.
+    then: Then<L>,
+}
+
+/// How urgently a tree is being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It was asked.
+    Asked { kill_at: Instant },
+    /// SIGKILL was sent.
+    Killing { give_up_at: Instant },
+    /// SIGKILL has not helped so far; its waiters have been told, or are about to be.
+    Surviving,
+}
+
+/// What follows the end of a tree.
+#[derive(Clone, Debug, PartialEq)]
+enum Then<L> {
+    /// Nothing: it was asked for.
+    Rest,
+    /// A start, asked for by these.
+    Start { launch: L, tokens: Vec<Token> },
+    /// The restart policy decides: the main ended by itself.
+    Decide { failed: bool, lived: Duration },
+}
+
+/// The state machine of one sub-process.
+#[derive(Clone, Debug)]
+pub struct Machine<L, F> {
+    state: State<L>,
+    wanted: Wanted,
+    policy: Policy,
+    stop: StopDefaults,
+    restarts: Restarts,
+    last_launch: L,
+    last_end: Option<End>,
+    /// The daemon leaves: the policy starts nothing more.
+    leaving: bool,
+    /// Who waits for the spawn under way.
+    starters: Vec<Token>,
+    /// Who waits for the end under way.
+    enders: Vec<Token>,
+    effects: Vec<Effect<L, F>>,
+}
+
+impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
+    /// A sub-process that was never started; `launch` is how the policy would start it.
+    pub fn new(policy: Policy, stop: StopDefaults, launch: L) -> Self {
+        Self {
+            state: State::Stopped,
+            wanted: Wanted::Down,
+            policy,
+            stop,
+            restarts: Restarts::default(),
+            last_launch: launch,
+            last_end: None,
+            leaving: false,
+            starters: Vec::new(),
+            enders: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Where it is.
+    pub fn state(&self) -> StateName {
+        match &self.state {
+            State::Stopped => StateName::Stopped,
+            State::Spawning { .. } | State::Starting { .. } => StateName::Starting,
+            State::Running { .. } => StateName::Running,
+            State::Stopping(_) => StateName::Stopping,
+            State::Backoff { .. } => StateName::Backoff,
+            State::Exited => StateName::Exited,
+            State::Fatal => StateName::Fatal,
+        }
+    }
+
+    /// What the supervisor tries to bring about.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// The process, until it is reaped.
+    pub fn run(&self) -> Option<Run> {
+        match &self.state {
+            State::Starting { run, .. } | State::Running { run } => Some(*run),
+            State::Stopping(stopping) => stopping.main,
+            State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal => None,
+        }
+    }
+
+    /// How the last run ended; `None` while one is under way or before the first.
+    pub fn last_end(&self) -> Option<End> {
+        self.last_end
+    }
+
+    /// Starts made by the policy since the last that somebody asked for.
+    pub fn restarts(&self) -> u64 {
+        self.restarts.made()
+    }
+
+    /// Whether there is nothing left of any run and none is on its way.
+    pub fn is_at_rest(&self) -> bool {
+        match &self.state {
+            State::Stopped | State::Exited | State::Fatal => true,
+            State::Spawning { .. } | State::Starting { .. } | State::Running { .. } | State::Stopping(_) | State::Backoff { .. } => false,
+        }
+    }
+
+    /// When [`Event::Deadline`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Starting { until, .. } | State::Backoff { until } => Some(*until),
+            State::Stopping(Stopping { gone: Some(_), .. }) => None,
+            State::Stopping(Stopping { phase, .. }) => match phase {
+                Phase::Asked { kill_at } => Some(*kill_at),
+                Phase::Killing { give_up_at } => Some(*give_up_at),
+                Phase::Surviving => None,
+            },
+            State::Stopped | State::Spawning { .. } | State::Running { .. } | State::Exited | State::Fatal => None,
+        }
+    }
+
+    /// When the next try is due, in back-off.
+    pub fn next_start(&self) -> Option<Instant> {
+        match &self.state {
+            State::Backoff { until } => Some(*until),
+            State::Stopped
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping(_)
+            | State::Exited
+            | State::Fatal => None,
+        }
+    }
+
+    /// Takes one event in. `roll` is a fresh random number from 0 to 1, for jitter.
+    pub fn handle(&mut self, event: Event<L, F>, now: Instant, roll: f64) -> Vec<Effect<L, F>> {
+        match event {
+            Event::Execute { token, launch } => self.execute(token, launch, now),
+            Event::Quit { token, signal, timeout } => self.quit(token, signal, timeout, now),
+            Event::Restart { token, launch, signal, timeout } => self.restart(token, launch, signal, timeout, now),
+            Event::Spawned { pid } => self.spawned(pid, now),
+            Event::SpawnFailed { failure } => self.spawn_failed(&failure, now, roll),
+            Event::MainExited { status } => self.main_exited(status, now, roll),
+            Event::TreeGone(report) => self.tree_gone(report, now, roll),
+            Event::Survivors(report) => self.survivors(&report),
+            Event::Deadline => self.deadline_came(now),
+            Event::PolicyChanged(policy, stop) => {
+                self.stop = stop;
+                self.policy = policy;
+                if self.policy.restart == RestartPolicy::Never {
+                    self.cancel_backoff(State::Exited);
+                }
+            }
+            Event::NoMoreStarts => {
+                self.leaving = true;
+                self.cancel_backoff(State::Stopped);
+            }
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn answer(&mut self, token: Token, answer: Answer<F>) {
+        self.effects.push(Effect::Answer(token, answer));
+    }
+
+    fn cancel_backoff(&mut self, rest: State<L>) {
+        if matches!(self.state, State::Backoff { .. }) {
+            self.wanted = Wanted::Down;
+            self.state = rest;
+        }
+    }
+
+    fn execute(&mut self, token: Token, launch: L, now: Instant) {
+        match &self.state {
+            State::Stopped | State::Exited | State::Fatal | State::Backoff { .. } => self.start_on_request(vec![token], launch, now),
+            State::Spawning { .. } | State::Starting { .. } | State::Running { .. } | State::Stopping(_) => {
+                let refusal = Refusal::AlreadyRunning { pid: self.run().map(|run| run.pid), state: self.state() };
+                self.answer(token, Answer::Refused(refusal));
+            }
+        }
+    }
+
+    /// A start that somebody asked for is always tried: what the policy counted before is forgotten.
+    fn start_on_request(&mut self, tokens: Vec<Token>, launch: L, now: Instant) {
+        self.restarts = Restarts::default();
+        self.starters.extend(tokens);
+        self.wanted = Wanted::Up;
+        self.last_launch = launch;
+        self.spawn(now);
+    }
+
+    fn spawn(&mut self, now: Instant) {
+        self.restarts.record_start(now, &self.policy.start_limit);
+        self.last_end = None;
+        self.state = State::Spawning { stop: None };
+        self.effects.push(Effect::Spawn(self.last_launch.clone()));
+    }
+
+    fn quit(&mut self, token: Option<Token>, signal: Signal, timeout: Duration, now: Instant) {
+        self.wanted = Wanted::Down;
+        match &mut self.state {
+            State::Stopped | State::Exited => return self.answer_ended(token),
+            State::Backoff { .. } | State::Fatal => {
+                self.state = State::Stopped;
+                return self.answer_ended(token);
+            }
+            State::Spawning { stop } => {
+                let overtaken = match stop.take() {
+                    None => {
+                        *stop = Some(PendingStop { signal, timeout, then: Then::Rest });
+                        Vec::new()
+                    }
+                    Some(pending) => {
+                        *stop = Some(PendingStop { signal, timeout: timeout.min(pending.timeout), then: Then::Rest });
+                        pending.then.tokens()
+                    }
+                };
+                self.refuse_all(overtaken, &Refusal::Overtaken);
+            }
+            State::Starting { run, .. } | State::Running { run } => {
+                let run = *run;
+                self.begin_stopping(Some(run), signal, timeout, Then::Rest, now);
+            }
+            State::Stopping(stopping) => {
+                let overtaken = std::mem::replace(&mut stopping.then, Then::Rest).tokens();
+                if let Some(kill) = stopping.hurry(timeout, now) {
+                    self.effects.push(Effect::EndTree(kill));
+                }
+                self.refuse_all(overtaken, &Refusal::Overtaken);
+            }
+        }
+        self.enders.extend(token);
+    }
+
+    fn answer_ended(&mut self, token: Option<Token>) {
+        if let Some(token) = token {
+            self.answer(token, Answer::Ended(TreeReport::default()));
+        }
+    }
+
+    fn refuse_all(&mut self, tokens: Vec<Token>, refusal: &Refusal) {
+        for token in tokens {
+            self.answer(token, Answer::Refused(refusal.clone()));
+        }
+    }
+
+    fn restart(&mut self, token: Token, launch: L, signal: Signal, timeout: Duration, now: Instant) {
+        match &mut self.state {
+            State::Stopped | State::Exited | State::Fatal | State::Backoff { .. } => {
+                return self.start_on_request(vec![token], launch, now);
+            }
+            State::Spawning { stop } => match stop {
+                None => *stop = Some(PendingStop { signal, timeout, then: Then::Start { launch, tokens: vec![token] } }),
+                Some(pending) => pending.then.start_too(launch, token),
+            },
+            State::Starting { run, .. } | State::Running { run } => {
+                let run = *run;
+                self.begin_stopping(Some(run), signal, timeout, Then::Start { launch, tokens: vec![token] }, now);
+            }
+            State::Stopping(stopping) => {
+                stopping.then.start_too(launch, token);
+                if let Some(kill) = stopping.hurry(timeout, now) {
+                    self.effects.push(Effect::EndTree(kill));
+                }
+            }
+        }
+        self.wanted = Wanted::Up;
+    }
+
+    fn begin_stopping(&mut self, main: Option<Run>, signal: Signal, timeout: Duration, then: Then<L>, now: Instant) {
+        let phase =
+            if signal == Signal::KILL { Phase::Killing { give_up_at: now + KILL_WAIT } } else { Phase::Asked { kill_at: now + timeout } };
+        self.state = State::Stopping(Stopping { main, gone: None, phase, then });
+        self.effects.push(Effect::EndTree(signal));
+    }
+
+    fn spawned(&mut self, pid: u32, now: Instant) {
+        let run = Run { pid, started: now };
+        for token in std::mem::take(&mut self.starters) {
+            self.answer(token, Answer::Started { pid });
+        }
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Spawning { stop: Some(PendingStop { signal, timeout, then }) } => {
+                self.begin_stopping(Some(run), signal, timeout, then, now)
+            }
+            State::Spawning { stop: None } if self.policy.start_seconds.is_zero() => self.state = State::Running { run },
+            State::Spawning { stop: None } => self.state = State::Starting { run, until: now + self.policy.start_seconds },
+            // The rim spawns only when told to. A process that nobody asked for must not be left alone.
+            State::Stopped
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping(_)
+            | State::Backoff { .. }
+            | State::Exited
+            | State::Fatal => {
+                self.begin_stopping(Some(run), Signal::KILL, Duration::ZERO, Then::Rest, now);
+            }
+        }
+    }
+
+    fn spawn_failed(&mut self, failure: &F, now: Instant, roll: f64) {
+        for token in std::mem::take(&mut self.starters) {
+            self.answer(token, Answer::SpawnFailed(failure.clone()));
+        }
+        let State::Spawning { stop } = &mut self.state else { return };
+        let stop = stop.take();
+        self.end_run(End { status: None, cause: Cause::SpawnFailed });
+        match stop.map(|pending| pending.then) {
+            None => self.decide(true, Duration::ZERO, now, roll),
+            Some(then) => {
+                self.answer_enders(&TreeReport::default());
+                self.follow(then, now, roll);
+            }
+        }
+    }
+
+    fn end_run(&mut self, end: End) {
+        self.last_end = Some(end);
+        self.effects.push(Effect::RunEnded(end));
+    }
+
+    fn answer_enders(&mut self, report: &TreeReport) {
+        for token in std::mem::take(&mut self.enders) {
+            self.answer(token, Answer::Ended(report.clone()));
+        }
+    }
+
+    fn main_exited(&mut self, status: ExitStatus, now: Instant, roll: f64) {
+        let own_cause = match status {
+            ExitStatus::Exited(_) => Cause::Exit,
+            ExitStatus::Signalled { core: false, .. } => Cause::Signal,
+            ExitStatus::Signalled { core: true, .. } => Cause::CoreDump,
+        };
+        match &mut self.state {
+            State::Starting { run, .. } | State::Running { run } => {
+                let lived = now.saturating_duration_since(run.started);
+                let failed = match status {
+                    ExitStatus::Exited(code) => !u8::try_from(code).is_ok_and(|code| self.policy.success_codes.contains(&code)),
+                    ExitStatus::Signalled { .. } => true,
+                } || lived < self.policy.start_seconds;
+                self.end_run(End { status: Some(status), cause: own_cause });
+                self.begin_stopping(None, self.stop.signal, self.stop.timeout, Then::Decide { failed, lived }, now);
+            }
+            State::Stopping(stopping) if stopping.main.is_some() => {
+                stopping.main = None;
+                let gone = stopping.gone.take();
+                self.end_run(End { status: Some(status), cause: Cause::Quit });
+                if let Some(report) = gone {
+                    self.tree_gone(report, now, roll);
+                }
+            }
+            // There is no main to end in these: nothing to lose.
+            State::Stopping(_) | State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal => {}
+        }
+    }
+
+    fn tree_gone(&mut self, report: TreeReport, now: Instant, roll: f64) {
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Stopping(mut stopping) if stopping.main.is_some() => {
+                stopping.gone = Some(report);
+                self.state = State::Stopping(stopping);
+            }
+            State::Stopping(stopping) => {
+                self.answer_enders(&report);
+                self.follow(stopping.then, now, roll);
+            }
+            other @ (State::Stopped
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Exited
+            | State::Fatal) => self.state = other,
+        }
+    }
+
+    fn follow(&mut self, then: Then<L>, now: Instant, roll: f64) {
+        match then {
+            Then::Rest => self.state = State::Stopped,
+            Then::Start { launch, tokens } => self.start_on_request(tokens, launch, now),
+            Then::Decide { failed, lived } => self.decide(failed, lived, now, roll),
+        }
+    }
+
+    /// The restart policy's word on a run that ended by itself, or could not be started.
+    fn decide(&mut self, failed: bool, lived: Duration, now: Instant, roll: f64) {
+        let could_not_start = self.last_end.is_some_and(|end| end.status.is_none());
+        let again = match self.policy.restart {
+            RestartPolicy::Never => false,
+            RestartPolicy::OnFailure => failed,
+            RestartPolicy::Always => true,
+        };
+        if !again || self.leaving {
+            self.wanted = Wanted::Down;
+            self.state = if could_not_start { State::Fatal } else { State::Exited };
+            return;
+        }
+        match self.restarts.next(&self.policy, lived, now, roll) {
+            Verdict::GiveUp => self.state = State::Fatal,
+            Verdict::After { attempt, delay } => {
+                self.effects.push(Effect::RestartScheduled { attempt, delay });
+                if delay.is_zero() {
+                    self.restart_by_policy(now);
+                } else {
+                    self.state = State::Backoff { until: now + delay };
+                }
+            }
+        }
+    }
+
+    fn restart_by_policy(&mut self, now: Instant) {
+        self.restarts.count();
+        self.spawn(now);
+    }
+
+    fn survivors(&mut self, report: &TreeReport) {
+        let State::Stopping(stopping) = &mut self.state else { return };
+        if report.survivors.is_empty() {
+            return; // TreeGone is on its way
+        }
+        let refused = match &mut stopping.then {
+            Then::Start { .. } => std::mem::replace(&mut stopping.then, Then::Rest).tokens(),
+            Then::Rest | Then::Decide { .. } => Vec::new(),
+        };
+        if !refused.is_empty() {
+            self.wanted = Wanted::Down;
+        }
+        self.refuse_all(refused, &Refusal::Survivors(report.survivors.clone()));
+        self.answer_enders(report);
+    }
+
+    fn deadline_came(&mut self, now: Instant) {
+        if !self.deadline().is_some_and(|deadline| deadline <= now) {
+            return;
+        }
+        match &mut self.state {
+            State::Starting { run, .. } => self.state = State::Running { run: *run },
+            State::Backoff { .. } => self.restart_by_policy(now),
+            State::Stopping(stopping) => match stopping.phase {
+                Phase::Asked { .. } => {
+                    stopping.phase = Phase::Killing { give_up_at: now + KILL_WAIT };
+                    self.effects.push(Effect::EndTree(Signal::KILL));
+                }
+                Phase::Killing { .. } => {
+                    stopping.phase = Phase::Surviving;
+                    self.effects.push(Effect::CountSurvivors);
+                }
+                Phase::Surviving => {}
+            },
+            State::Stopped | State::Spawning { .. } | State::Running { .. } | State::Exited | State::Fatal => {}
+        }
+    }
+}
+
+impl<L> Stopping<L> {
+    /// A further request can only shorten the time. Returns SIGKILL when it is to be sent again.
+    fn hurry(&mut self, timeout: Duration, now: Instant) -> Option<Signal> {
+        match &mut self.phase {
+            Phase::Asked { kill_at } => {
+                *kill_at = (*kill_at).min(now + timeout);
+                None
+            }
+            Phase::Killing { .. } => None,
+            Phase::Surviving if self.gone.is_some() => None,
+            Phase::Surviving => {
+                self.phase = Phase::Killing { give_up_at: now + KILL_WAIT };
+                Some(Signal::KILL)
+            }
+        }
+    }
+}
+
+impl<L> Then<L> {
+    /// Those who wait for the start that does not come now.
+    fn tokens(self) -> Vec<Token> {
+        match self {
+            Self::Start { tokens, .. } => tokens,
+            Self::Rest | Self::Decide { .. } => Vec::new(),
+        }
+    }
+
+    /// A start follows; the last one who asked says how.
+    fn start_too(&mut self, launch: L, token: Token) {
+        let mut tokens = match self {
+            Self::Start { tokens, .. } => std::mem::take(tokens),
+            Self::Rest | Self::Decide { .. } => Vec::new(),
+        };
+        tokens.push(token);
+        *self = Self::Start { launch, tokens };
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

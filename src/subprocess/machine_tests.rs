@@ -1,0 +1,400 @@
+//! Thousands of random histories against a model of the rim, without a process and without a sleep.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::subprocess::spec::{Backoff, StartLimit};
+
+type Launch = u32;
+type Failure = &'static str;
+
+const STOP: StopDefaults = StopDefaults { signal: Signal::TERM, timeout: Duration::from_secs(5) };
+
+/// What the world may do next; an action that is impossible now is passed over.
+#[derive(Clone, Debug)]
+enum Action {
+    Execute,
+    Quit { timeout: u64 },
+    Restart { timeout: u64 },
+    SpawnSucceeds,
+    SpawnFails,
+    MainDies(ExitStatus),
+    MainIsReaped,
+    TreeVanishes,
+    SurvivorsAreCounted,
+    TimePasses(u64),
+    DeadlineComes,
+    PolicyChanges(RestartPolicy),
+    DaemonLeaves,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let status = prop_oneof![
+        (0..4).prop_map(ExitStatus::Exited),
+        (1..20, any::<bool>()).prop_map(|(signal, core)| ExitStatus::Signalled { signal, core })
+    ];
+    let policy = prop_oneof![Just(RestartPolicy::Never), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Always)];
+    prop_oneof![
+        4 => Just(Action::Execute),
+        3 => (0u64..8).prop_map(|timeout| Action::Quit { timeout }),
+        2 => (0u64..8).prop_map(|timeout| Action::Restart { timeout }),
+        8 => Just(Action::SpawnSucceeds),
+        2 => Just(Action::SpawnFails),
+        6 => status.prop_map(Action::MainDies),
+        8 => Just(Action::MainIsReaped),
+        8 => Just(Action::TreeVanishes),
+        4 => Just(Action::SurvivorsAreCounted),
+        4 => (0u64..70_000).prop_map(Action::TimePasses),
+        6 => Just(Action::DeadlineComes),
+        1 => policy.prop_map(Action::PolicyChanges),
+        1 => Just(Action::DaemonLeaves),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Main {
+    None,
+    Alive(u32),
+    Zombie(u32, ExitStatus),
+}
+
+/// The rim and everything behind it.
+struct World {
+    machine: Machine<Launch, Failure>,
+    now: Instant,
+    roll: f64,
+    spawning: bool,
+    main: Main,
+    /// A tree is there that has not been told gone.
+    tree: bool,
+    ending: Option<Signal>,
+    counting: bool,
+    pids: u32,
+    spawned: u64,
+    ended: u64,
+    tokens: u64,
+    answers: BTreeMap<Token, u32>,
+    /// A quit came after the last request for a start.
+    told_to_rest: bool,
+    leaving: bool,
+}
+
+impl World {
+    fn new(policy: Policy, roll: f64) -> Self {
+        Self {
+            machine: Machine::new(policy, STOP, 0),
+            now: Instant::now(),
+            roll,
+            spawning: false,
+            main: Main::None,
+            tree: false,
+            ending: None,
+            counting: false,
+            pids: 100,
+            spawned: 0,
+            ended: 0,
+            tokens: 0,
+            answers: BTreeMap::new(),
+            told_to_rest: true,
+            leaving: false,
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.tokens += 1;
+        self.answers.insert(Token(self.tokens), 0);
+        Token(self.tokens)
+    }
+
+    fn give(&mut self, event: Event<Launch, Failure>) {
+        let asked = matches!(event, Event::Execute { .. } | Event::Restart { .. });
+        let before = self.machine.state();
+        for effect in self.machine.handle(event, self.now, self.roll) {
+            match effect {
+                Effect::Spawn(_) => {
+                    assert!(!self.spawning, "two spawns at a time");
+                    assert_eq!(self.main, Main::None, "a second main");
+                    assert!(!self.tree, "a start before the former tree is gone");
+                    assert!(!self.told_to_rest, "started although it was quit");
+                    assert!(!self.leaving || asked || before != StateName::Backoff, "started from back-off while the daemon leaves");
+                    self.spawning = true;
+                }
+                Effect::EndTree(signal) => {
+                    assert!(self.tree || self.spawning, "there is a tree to end");
+                    self.ending = Some(signal);
+                }
+                Effect::CountSurvivors => self.counting = true,
+                Effect::Answer(token, _) => *self.answers.get_mut(&token).unwrap() += 1,
+                Effect::RunEnded(_) => self.ended += 1,
+                Effect::RestartScheduled { .. } => assert!(!self.told_to_rest, "a restart after a quit"),
+            }
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        assert!(self.answers.values().all(|count| *count <= 1), "answered twice");
+        let unreaped = match self.main {
+            Main::None => None,
+            Main::Alive(pid) | Main::Zombie(pid, _) => Some(pid),
+        };
+        assert_eq!(self.machine.run().map(|run| run.pid), unreaped, "the machine knows which process there is");
+        if self.machine.is_at_rest() {
+            assert!(!self.spawning && !self.tree, "at rest with something alive");
+            assert_eq!(self.machine.deadline(), None, "a timer left behind");
+            assert!(self.answers.values().all(|count| *count == 1), "at rest with somebody waiting");
+        }
+        assert_eq!(self.machine.next_start().is_some(), self.machine.state() == StateName::Backoff);
+        let under_way = u64::from(unreaped.is_some());
+        assert_eq!(self.ended + under_way, self.spawned, "an exit was lost or counted twice");
+        if unreaped.is_some() || self.spawning {
+            assert_eq!(self.machine.last_end(), None, "a run under way has no end");
+        }
+    }
+
+    fn act(&mut self, action: &Action) {
+        match action {
+            Action::Execute => {
+                let token = self.token();
+                if matches!(self.machine.state(), StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Backoff) {
+                    self.told_to_rest = false;
+                }
+                self.give(Event::Execute { token, launch: 1 });
+            }
+            Action::Restart { timeout } => {
+                let token = self.token();
+                self.told_to_rest = false;
+                self.give(Event::Restart { token, launch: 2, signal: Signal::TERM, timeout: Duration::from_secs(*timeout) });
+            }
+            Action::Quit { timeout } => {
+                let token = self.token();
+                self.told_to_rest = true;
+                self.give(Event::Quit { token: Some(token), signal: Signal::TERM, timeout: Duration::from_secs(*timeout) });
+            }
+            Action::SpawnSucceeds if self.spawning => {
+                self.pids += 1;
+                (self.spawning, self.tree, self.main, self.ending) = (false, true, Main::Alive(self.pids), None);
+                self.spawned += 1;
+                self.give(Event::Spawned { pid: self.pids });
+            }
+            Action::SpawnFails if self.spawning => {
+                self.spawning = false;
+                self.spawned += 1;
+                self.give(Event::SpawnFailed { failure: "ENOENT" });
+            }
+            Action::MainDies(status) => {
+                if let Main::Alive(pid) = self.main {
+                    self.main = Main::Zombie(pid, *status);
+                }
+            }
+            Action::MainIsReaped => {
+                if let Main::Zombie(_, status) = self.main {
+                    self.main = Main::None;
+                    self.give(Event::MainExited { status });
+                }
+            }
+            Action::TreeVanishes if self.ending.is_some() && !matches!(self.main, Main::Alive(_)) && self.tree => {
+                (self.tree, self.ending, self.counting) = (false, None, false);
+                self.give(Event::TreeGone(TreeReport::default()));
+            }
+            Action::SurvivorsAreCounted if self.counting => {
+                self.counting = false;
+                self.give(Event::Survivors(TreeReport { survivors: vec![self.pids], ..TreeReport::default() }));
+            }
+            Action::TimePasses(milliseconds) => self.now += Duration::from_millis(*milliseconds),
+            Action::DeadlineComes => {
+                if let Some(deadline) = self.machine.deadline() {
+                    self.now = self.now.max(deadline);
+                    self.give(Event::Deadline);
+                    assert!(self.machine.deadline().is_none_or(|next| next > self.now), "a deadline that stays due");
+                }
+            }
+            Action::PolicyChanges(restart) => {
+                let policy = Policy { restart: *restart, ..self.machine.policy.clone() };
+                self.give(Event::PolicyChanged(policy, STOP));
+            }
+            Action::DaemonLeaves => {
+                self.leaving = true;
+                self.give(Event::NoMoreStarts);
+            }
+            Action::SpawnSucceeds | Action::SpawnFails | Action::TreeVanishes | Action::SurvivorsAreCounted => {}
+        }
+    }
+
+    /// Lets everything that is under way come to its end.
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            if self.machine.is_at_rest() {
+                return;
+            }
+            self.act(&Action::SpawnSucceeds);
+            self.act(&Action::DeadlineComes);
+            self.act(&Action::MainDies(ExitStatus::Signalled { signal: 9, core: false }));
+            self.act(&Action::MainIsReaped);
+            self.act(&Action::TreeVanishes);
+        }
+        panic!("never at rest: {:?}", self.machine.state);
+    }
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let restart = prop_oneof![Just(RestartPolicy::Never), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Always)];
+    (restart, prop_oneof![Just(0u64), 1u64..5], prop_oneof![Just(0u64), 1u64..5000], 0u32..6).prop_map(
+        |(restart, start_seconds, initial, count)| Policy {
+            restart,
+            start_seconds: Duration::from_secs(start_seconds),
+            backoff: Backoff { initial: Duration::from_millis(initial), ..Backoff::default() },
+            start_limit: StartLimit { count, interval: Duration::from_secs(30) },
+            ..Policy::default()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn no_history_breaks_a_promise(policy in policy(), roll in 0.0f64..=1.0, actions in proptest::collection::vec(action(), 1..80)) {
+        let mut world = World::new(policy, roll);
+        for action in &actions {
+            world.act(action);
+        }
+        world.act(&Action::DaemonLeaves);
+        world.act(&Action::Quit { timeout: 1 });
+        world.settle();
+        prop_assert_eq!(world.machine.wanted(), Wanted::Down);
+        prop_assert_eq!(world.machine.deadline(), None);
+    }
+
+    #[test]
+    fn no_stray_event_breaks_it(policy in policy(), strays in proptest::collection::vec((0..9, 0u64..9), 1..40)) {
+        let mut machine: Machine<Launch, Failure> = Machine::new(policy, STOP, 0);
+        let mut now = Instant::now();
+        for (kind, n) in strays {
+            now += Duration::from_secs(n);
+            let event = match kind {
+                0 => Event::Spawned { pid: 7 },
+                1 => Event::SpawnFailed { failure: "EAGAIN" },
+                2 => Event::MainExited { status: ExitStatus::Exited(1) },
+                3 => Event::TreeGone(TreeReport::default()),
+                4 => Event::Survivors(TreeReport { survivors: vec![7], ..TreeReport::default() }),
+                5 => Event::Deadline,
+                6 => Event::Execute { token: Token(n), launch: 1 },
+                7 => Event::Quit { token: None, signal: Signal::TERM, timeout: Duration::from_secs(n) },
+                _ => Event::Restart { token: Token(n), launch: 1, signal: Signal::TERM, timeout: Duration::ZERO },
+            };
+            let _ = machine.handle(event, now, 0.5);
+        }
+    }
+}
+
+fn world(restart: RestartPolicy) -> World {
+    World::new(Policy { restart, ..Policy::default() }, 0.5)
+}
+
+fn run(world: &mut World) {
+    world.act(&Action::Execute);
+    world.act(&Action::SpawnSucceeds);
+}
+
+fn die(world: &mut World, status: ExitStatus) {
+    world.act(&Action::MainDies(status));
+    world.act(&Action::MainIsReaped);
+    world.act(&Action::TreeVanishes);
+}
+
+#[test]
+fn each_policy_decides_as_documented() {
+    let killed = ExitStatus::Signalled { signal: 9, core: false };
+    for (restart, status, expected) in [
+        (RestartPolicy::Never, ExitStatus::Exited(0), StateName::Exited),
+        (RestartPolicy::Never, killed, StateName::Exited),
+        (RestartPolicy::OnFailure, ExitStatus::Exited(0), StateName::Exited),
+        (RestartPolicy::OnFailure, ExitStatus::Exited(3), StateName::Backoff),
+        (RestartPolicy::OnFailure, killed, StateName::Backoff),
+        (RestartPolicy::Always, ExitStatus::Exited(0), StateName::Backoff),
+    ] {
+        let mut world = world(restart);
+        run(&mut world);
+        assert_eq!(world.machine.state(), StateName::Running);
+        die(&mut world, status);
+        assert_eq!(world.machine.state(), expected, "{restart} after {status:?}");
+    }
+}
+
+#[test]
+fn an_end_before_start_seconds_is_a_failure_whatever_its_code() {
+    let mut world =
+        World::new(Policy { restart: RestartPolicy::OnFailure, start_seconds: Duration::from_secs(1), ..Policy::default() }, 0.5);
+    run(&mut world);
+    assert_eq!(world.machine.state(), StateName::Starting);
+    die(&mut world, ExitStatus::Exited(0));
+    assert_eq!(world.machine.state(), StateName::Backoff);
+    world.act(&Action::DeadlineComes);
+    world.act(&Action::SpawnSucceeds);
+    world.act(&Action::DeadlineComes);
+    assert_eq!(world.machine.state(), StateName::Running);
+    die(&mut world, ExitStatus::Exited(0));
+    assert_eq!(world.machine.state(), StateName::Exited);
+}
+
+#[test]
+fn a_crash_loop_ends_in_fatal_and_an_execute_tries_again() {
+    let mut world = world(RestartPolicy::Always);
+    run(&mut world);
+    let mut starts = 1;
+    while world.machine.state() != StateName::Fatal {
+        die(&mut world, ExitStatus::Exited(1));
+        if world.machine.state() == StateName::Backoff {
+            world.act(&Action::DeadlineComes);
+            world.act(&Action::SpawnSucceeds);
+            starts += 1;
+        }
+    }
+    assert_eq!((starts, world.machine.restarts(), world.machine.wanted()), (5, 4, Wanted::Up));
+    run(&mut world);
+    assert_eq!((world.machine.state(), world.machine.restarts()), (StateName::Running, 0));
+}
+
+#[test]
+fn a_stubborn_tree_is_killed_and_then_counted() {
+    let mut world = world(RestartPolicy::Always);
+    run(&mut world);
+    world.act(&Action::Quit { timeout: 5 });
+    assert_eq!(world.ending, Some(Signal::TERM));
+    world.act(&Action::DeadlineComes);
+    assert_eq!(world.ending, Some(Signal::KILL));
+    world.act(&Action::DeadlineComes);
+    assert!(world.counting);
+    world.act(&Action::SurvivorsAreCounted);
+    assert_eq!(world.machine.state(), StateName::Stopping, "it is not stopped while something lives");
+    assert_eq!(world.answers.values().sum::<u32>(), 2, "but whoever waits is told");
+    die(&mut world, ExitStatus::Signalled { signal: 9, core: false });
+    assert_eq!(world.machine.state(), StateName::Stopped);
+}
+
+#[test]
+fn a_second_quit_can_only_shorten_the_time() {
+    let mut world = world(RestartPolicy::Never);
+    run(&mut world);
+    world.act(&Action::Quit { timeout: 5 });
+    let first = world.machine.deadline().unwrap();
+    world.act(&Action::Quit { timeout: 7 });
+    assert_eq!(world.machine.deadline(), Some(first));
+    world.act(&Action::Quit { timeout: 1 });
+    assert!(world.machine.deadline().unwrap() < first);
+}
+
+#[test]
+fn a_failed_start_is_fatal_without_a_policy_and_a_failure_with_one() {
+    for (restart, expected) in [(RestartPolicy::Never, StateName::Fatal), (RestartPolicy::OnFailure, StateName::Backoff)] {
+        let mut world = world(restart);
+        world.act(&Action::Execute);
+        world.act(&Action::SpawnFails);
+        assert_eq!(world.machine.state(), expected);
+        assert_eq!(world.machine.last_end(), Some(End { status: None, cause: Cause::SpawnFailed }));
+    }
+}

@@ -1,0 +1,23 @@
+//! Resource limits (getrlimit(2)).
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The soft and hard limit on open descriptors that the daemon was started with; children get it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nofile {
+    /// What the process is held to.
+    pub soft: u64,
+    /// How far it may raise that itself.
+    pub hard: u64,
+}
+
+/// Raises the daemon's own soft limit to its hard limit: it holds a handful of descriptors for each sub-process.
+///
+/// Returns what it was before, because a program that calls select(2) breaks when it inherits more than 1024.
+pub fn raise_nofile() -> io::Result<Nofile> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(Nofile { soft, hard })
+}

@@ -1,0 +1,34 @@
+//! The only room with `unsafe` and raw system calls. It knows nobody of the crate.
+//!
+//! - [`pidfd`]: a process held by descriptor: signal it, wait for it, reap it;
+//! - [`clone`]: a new process straight into its program, without copying the daemon;
+//! - [`reaper`]: orphans that came to the daemon as their subreaper;
+//! - [`limits`]: resource limits of the daemon and what its children get back;
+//! - [`probe`]: what this kernel can do.
+#![allow(unsafe_code)]
+
+pub mod clone;
+pub mod limits;
+pub mod pidfd;
+pub mod probe;
+pub mod reaper;
+
+use std::io;
+
+/// The symbolic name of an errno, such as `ENOENT` (errno(3)).
+pub fn errno_name(errno: i32) -> String {
+    match nix::errno::Errno::from_raw(errno) {
+        nix::errno::Errno::UnknownErrno => format!("errno {errno}"),
+        known => format!("{known:?}"),
+    }
+}
+
+/// What the C library says of an errno, such as "No such file or directory".
+pub fn errno_message(errno: i32) -> &'static str {
+    nix::errno::Errno::from_raw(errno).desc()
+}
+
+/// Turns the −1 of a raw system call into the error that it stands for.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
