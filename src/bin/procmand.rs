@@ -1,1 +1,104 @@
-fn main() {}
+//! `procmand`: arguments → daemon → exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use procman::config::{Config, Loaded};
+use procman::daemon::{ExitReason, Prepared, StartError};
+use procman::telemetry::{LogFormat, Telemetry, logging};
+
+/// Supervises processes on this host.
+///
+/// Takes commands over ZeroMQ (see procmanctl), keeps the status of each sub-process and serves it to Prometheus.
+#[derive(Debug, Parser)]
+#[command(version, after_help = AFTER_HELP)]
+struct Arguments {
+    /// Configuration file; without it /etc/procman/procmand.toml for root and ~/.config/procman/procmand.toml for others, if it is there
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say all that is wrong with the configuration, and where; start nothing
+    #[arg(long)]
+    check: bool,
+    /// How log lines look, on standard error: text or json
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    log_format: LogFormat,
+}
+
+const AFTER_HELP: &str = "\
+Environment:
+  PROCMAN_LOG  what is logged: off, error, warn, info (default), debug, trace, or target=level pairs
+
+Signals:
+  SIGTERM, SIGINT  quit all sub-processes in reverse order of their start, then leave; a second one kills what is left
+
+Exit codes:
+   0  asked to leave, or --check found nothing wrong
+   1  a fault of the daemon or of the operating system
+   2  the command line is wrong
+  69  a control endpoint cannot be bound
+  73  the state or runtime directory cannot be written
+  75  another daemon holds the state directory
+  76  the metrics address cannot be bound
+  78  the configuration is wrong";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitReason::Done.into(),
+        Err(Failure::Logging(error)) => fail(&error.to_string(), ExitReason::Usage),
+        Err(Failure::Start(error)) => fail(&error.to_string(), error.reason()),
+    }
+}
+
+enum Failure {
+    Logging(logging::LoggingError),
+    Start(StartError),
+}
+
+impl<E: Into<StartError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+fn fail(message: &str, reason: ExitReason) -> ExitCode {
+    for line in message.lines() {
+        eprintln!("procmand: {line}");
+    }
+    reason.into()
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let Loaded { config, warnings } = match &arguments.config {
+        Some(file) => Config::load(file),
+        None => Config::load_default(),
+    }?;
+    if arguments.check {
+        for warning in &warnings {
+            eprintln!("procmand: warning: {warning}");
+        }
+        eprintln!("procmand: {}: nothing is wrong, {} sub-processes", config.source.display(), config.processes.len());
+        return Ok(());
+    }
+    logging::init(arguments.log_format).map_err(Failure::Logging)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let prepared = Prepared::take(config)?;
+    let telemetry = Telemetry::new()?;
+    // Two workers: one endpoint's task never has to wait for another's, and the daemon stays small. What blocks runs on threads of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(512 * 1024)
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::System { what: "cannot start the runtime", source })?;
+    let result = runtime.block_on(async { tokio::spawn(prepared.run(telemetry)).await });
+    // A thread that reads of a stuck process may never end; the daemon does.
+    runtime.shutdown_background();
+    match result {
+        Ok(outcome) => Ok(outcome?),
+        Err(error) => Err(StartError::System { what: "the daemon failed", source: std::io::Error::other(error) }.into()),
+    }
+}

@@ -36,7 +36,7 @@ pub struct Run {
 /// How the last run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Exit code or signal; `None` when it could not be started.
+    /// Exit code or signal; `None` when it could not be started, or nobody can tell.
     pub status: Option<ExitStatus>,
     /// Why.
     pub cause: Cause,
@@ -95,8 +95,8 @@ pub enum Event<L, F> {
     },
     /// The process has ended and was reaped.
     MainExited {
-        /// How.
-        status: ExitStatus,
+        /// How; `None` when nobody can tell.
+        status: Option<ExitStatus>,
     },
     /// Nothing of the tree lives any more.
     TreeGone(TreeReport),
@@ -554,26 +554,27 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         }
     }
 
-    fn main_exited(&mut self, status: ExitStatus, now: Instant, roll: f64) {
+    fn main_exited(&mut self, status: Option<ExitStatus>, now: Instant, roll: f64) {
         let own_cause = match status {
-            ExitStatus::Exited(_) => Cause::Exit,
-            ExitStatus::Signalled { core: false, .. } => Cause::Signal,
-            ExitStatus::Signalled { core: true, .. } => Cause::CoreDump,
+            Some(ExitStatus::Exited(_)) => Cause::Exit,
+            Some(ExitStatus::Signalled { core: false, .. }) => Cause::Signal,
+            Some(ExitStatus::Signalled { core: true, .. }) => Cause::CoreDump,
+            None => Cause::Lost,
         };
         match &mut self.state {
             State::Starting { run, .. } | State::Running { run } => {
                 let lived = now.saturating_duration_since(run.started);
                 let failed = match status {
-                    ExitStatus::Exited(code) => !u8::try_from(code).is_ok_and(|code| self.policy.success_codes.contains(&code)),
-                    ExitStatus::Signalled { .. } => true,
+                    Some(ExitStatus::Exited(code)) => !u8::try_from(code).is_ok_and(|code| self.policy.success_codes.contains(&code)),
+                    Some(ExitStatus::Signalled { .. }) | None => true,
                 } || lived < self.policy.start_seconds;
-                self.end_run(End { status: Some(status), cause: own_cause });
+                self.end_run(End { status, cause: own_cause });
                 self.begin_stopping(None, self.stop.signal, self.stop.timeout, Then::Decide { failed, lived }, now);
             }
             State::Stopping(stopping) if stopping.main.is_some() => {
                 stopping.main = None;
                 let gone = stopping.gone.take();
-                self.end_run(End { status: Some(status), cause: Cause::Quit });
+                self.end_run(End { status, cause: Cause::Quit });
                 if let Some(report) = gone {
                     self.tree_gone(report, now, roll);
                 }
@@ -613,7 +614,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
 
     /// The restart policy's word on a run that ended by itself, or could not be started.
     fn decide(&mut self, failed: bool, lived: Duration, now: Instant, roll: f64) {
-        let could_not_start = self.last_end.is_some_and(|end| end.status.is_none());
+        let could_not_start = self.last_end.is_some_and(|end| end.cause == Cause::SpawnFailed);
         let again = match self.policy.restart {
             RestartPolicy::Never => false,
             RestartPolicy::OnFailure => failed,

@@ -193,7 +193,7 @@ impl World {
             Action::MainIsReaped => {
                 if let Main::Zombie(_, status) = self.main {
                     self.main = Main::None;
-                    self.give(Event::MainExited { status });
+                    self.give(Event::MainExited { status: Some(status) });
                 }
             }
             Action::TreeVanishes if self.ending.is_some() && !matches!(self.main, Main::Alive(_)) && self.tree => {
@@ -278,7 +278,7 @@ proptest! {
             let event = match kind {
                 0 => Event::Spawned { pid: 7 },
                 1 => Event::SpawnFailed { failure: "EAGAIN" },
-                2 => Event::MainExited { status: ExitStatus::Exited(1) },
+                2 => Event::MainExited { status: (n > 4).then_some(ExitStatus::Exited(1)) },
                 3 => Event::TreeGone(TreeReport::default()),
                 4 => Event::Survivors(TreeReport { survivors: vec![7], ..TreeReport::default() }),
                 5 => Event::Deadline,

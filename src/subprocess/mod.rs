@@ -1,4 +1,26 @@
-//! One supervised sub-process.
+//! One supervised sub-process. One actor owns its process; everyone else holds a [`SubProcessHandle`].
+//!
+//! Pure, without runtime, clock or I/O:
+//! - [`spec`]: the definition, checked and complete;
+//! - [`machine`]: states × events → effects; [`restart`]: when and how often the policy starts it again.
+//!
+//! The rim:
+//! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it;
+//! - [`spawn`]: starting a run on threads that may wait; [`tree`]: finding and ending all its processes;
+//! - [`published`]: what everybody may see; [`report`]: what is told to the rest of the daemon.
+
+pub mod actor;
+pub mod handle;
 pub mod machine;
+pub mod published;
+pub mod report;
 pub mod restart;
+pub mod spawn;
 pub mod spec;
+pub mod tree;
+
+pub use handle::{CommandError, SubProcessHandle};
+pub use published::Published;
+pub use report::{Notice, Reporter};
+pub use spawn::{Launch, SpawnFailure};
+pub use spec::Spec;

@@ -1,0 +1,293 @@
+//! Each command's answer.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use crate::host;
+use crate::procfs;
+use crate::protocol::codec::encode_result;
+use crate::protocol::definition::Seconds;
+use crate::protocol::envelope::RequestId;
+use crate::protocol::reply::{
+    Each, Ended, Executed, Info, NamedProcess, Nothing, Pong, RunningPids, Signalled, StatusOfAll, Unregistered, ViewWithStatus,
+};
+use crate::protocol::request::{
+    ChildrenAtShutdown, Command, DEFAULT_REAP_TIMEOUT, Execute, IsProcessRunning, Items, List, Match, Quit, Reap, Register, Restart, SendSignal,
+    Status, Target,
+};
+use crate::protocol::{ErrorCode, Name, Signal, VERSION, WireError};
+use crate::subprocess::published::unix_seconds;
+use crate::subprocess::spec::check_env;
+use crate::subprocess::{CommandError, Launch, Published, Spec, SubProcessHandle};
+
+use super::refusals;
+use super::service::{Answer, Service};
+
+/// How long a question about the whole host may take. Reading the command line of a process can block for as long as that process is stuck.
+const HOST_DEADLINE: Duration = Duration::from_secs(10);
+
+impl Service {
+    /// Carries out a command that the caller may give.
+    pub(super) async fn carry_out(&self, command: Command, id: Option<&RequestId>) -> Answer {
+        match command {
+            Command::Ping(_) => encode(&Pong { pong: true, time: unix_seconds(SystemTime::now()) }, id),
+            Command::Info(_) => encode(&self.info(), id),
+            Command::Register(request) => encode(&self.register(*request).await?, id),
+            Command::Unregister(request) => {
+                let handle = self.find(&request.name)?;
+                self.refuse_when_leaving()?;
+                self.supervisor.unregister(&handle).await.map_err(|error| refusals::command(&request.name, error))?;
+                encode(&Unregistered { name: request.name }, id)
+            }
+            Command::Execute(request) => encode(&self.execute(request).await?, id),
+            Command::Quit(request) => self.quit(&request, id).await,
+            Command::Reap(request) => encode(&self.reap(request).await?, id),
+            Command::Restart(request) => self.restart(request, id).await,
+            Command::Signal(request) => encode(&self.signal(request).await?, id),
+            Command::List(request) => self.list(request, id).await,
+            Command::Status(request) => self.status(request, id).await,
+            Command::Zombies(_) => encode(&self.ask_host(host::zombies).await?, id),
+            Command::Processes(request) => encode(&self.ask_host(move || host::processes(&matcher(&request))).await?, id),
+            Command::ProcessInfo(request) => encode(&self.ask_host(move || host::process_info(&matcher(&request))).await?, id),
+            Command::IsProcessRunning(request) => encode(&self.is_process_running(request).await?, id),
+            Command::IsRunning(request) => encode(&self.published(&request.name)?.is_running(), id),
+            Command::Exists(request) => encode(&self.published(&request.name)?.pid().is_some(), id),
+            Command::Returncode(request) => encode(&self.published(&request.name)?.returncode(), id),
+            Command::Children(request) => encode(&self.children(&request.name).await?, id),
+            Command::Shutdown(request) => {
+                let ChildrenAtShutdown::Quit = request.children;
+                self.supervisor.leave();
+                encode(&Nothing {}, id)
+            }
+        }
+    }
+
+    fn info(&self) -> Info {
+        let identity = &self.identity;
+        Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: VERSION,
+            pid: std::process::id(),
+            uuid: identity.uuid.clone(),
+            uptime: identity.started.elapsed().as_secs_f64(),
+            started_at: identity.started_at,
+            hostname: identity.hostname.clone(),
+            endpoints: identity.endpoints.clone(),
+            metrics_endpoint: identity.metrics_endpoint.clone(),
+            capabilities: identity.capabilities,
+            counts: self.supervisor.counts(),
+        }
+    }
+
+    fn find(&self, name: &Name) -> Result<SubProcessHandle, WireError> {
+        self.supervisor
+            .get(name.as_str())
+            .ok_or_else(|| refusals::not_found(name, self.supervisor.all().into_iter().map(|handle| handle.name().clone())))
+    }
+
+    fn published(&self, name: &Name) -> Result<std::sync::Arc<Published>, WireError> {
+        self.find(name).map(|handle| handle.published())
+    }
+
+    fn find_all(&self, target: &Target<'_>) -> Result<Vec<SubProcessHandle>, WireError> {
+        match target {
+            Target::Name(name) => self.find(name).map(|handle| vec![handle]),
+            Target::All => Ok(self.supervisor.all()),
+            Target::Group(group) => {
+                let members = self.supervisor.group(group);
+                if members.is_empty() { Err(refusals::no_group(group)) } else { Ok(members) }
+            }
+        }
+    }
+
+    fn refuse_when_leaving(&self) -> Result<(), WireError> {
+        if self.supervisor.is_leaving() { Err(refusals::shutting_down()) } else { Ok(()) }
+    }
+
+    async fn register(&self, request: Register) -> Result<crate::protocol::reply::View, WireError> {
+        let Register { name, replace, definition } = request;
+        let spec = Spec::resolve(name.clone(), definition).map_err(|problems| refusals::wrong_definition(&problems))?;
+        let handle = self.supervisor.register(spec, replace).await.map_err(|error| refusals::register(&name, error))?;
+        Ok(handle.published().view(Instant::now()))
+    }
+
+    async fn execute(&self, request: Execute) -> Result<Executed, WireError> {
+        let Execute { name, args, env } = request;
+        let handle = self.find(&name)?;
+        self.refuse_when_leaving()?;
+        let launch = launch("execute", args, env)?;
+        handle.execute(launch).await.map_err(|error| refusals::command(&name, error))
+    }
+
+    async fn quit(&self, request: &Quit, id: Option<&RequestId>) -> Answer {
+        let target = request.target().map_err(|error| WireError::bad_request(format!("quit: {error}")))?;
+        let timeout = request.timeout.map(Seconds::duration);
+        let quit = |handle: SubProcessHandle| async move { handle.quit(None, timeout).await };
+        self.each(&target, quit, id).await
+    }
+
+    async fn restart(&self, request: Restart, id: Option<&RequestId>) -> Answer {
+        let target = request.target().map_err(|error| WireError::bad_request(format!("restart: {error}")))?;
+        self.refuse_when_leaving()?;
+        if !matches!(target, Target::Name(_)) && !(request.args.is_empty() && request.env.is_empty()) {
+            return Err(WireError::bad_request("restart: `args` and `env` go with `name` only"));
+        }
+        let timeout = request.timeout.map(Seconds::duration);
+        let launch = launch("restart", request.args.clone(), request.env.clone())?;
+        let restart = |handle: SubProcessHandle| {
+            let launch = launch.clone();
+            async move { handle.restart(launch, timeout).await }
+        };
+        self.each(&target, restart, id).await
+    }
+
+    /// Does the same to each that is meant, at the same time: the result itself for a name, a list for a group or all.
+    async fn each<T: Serialize, F: Future<Output = Result<T, CommandError>>>(
+        &self,
+        target: &Target<'_>,
+        act: impl Fn(SubProcessHandle) -> F,
+        id: Option<&RequestId>,
+    ) -> Answer {
+        let handles = self.find_all(target)?;
+        if let Target::Name(name) = target {
+            let Some(handle) = handles.into_iter().next() else { return Err(refusals::internal("a name was found and lost")) };
+            return encode(&act(handle).await.map_err(|error| refusals::command(name, error))?, id);
+        }
+        let done = handles.into_iter().map(|handle| {
+            let name = handle.name().clone();
+            let acting = act(handle);
+            async move {
+                match acting.await {
+                    Ok(result) => Each::Done(result),
+                    Err(error) => Each::Refused { error: refusals::command(&name, error), name },
+                }
+            }
+        });
+        encode(&join_all(done).await, id)
+    }
+
+    async fn reap(&self, request: Reap) -> Result<Ended, WireError> {
+        let handle = self.find(&request.name)?;
+        let timeout = request.timeout.map_or(Duration::from_secs_f64(DEFAULT_REAP_TIMEOUT), Seconds::duration);
+        let ended =
+            if request.children_only { handle.reap_children(timeout).await } else { handle.quit(Some(Signal::TERM), Some(timeout)).await };
+        ended.map_err(|error| refusals::command(&request.name, error))
+    }
+
+    async fn signal(&self, request: SendSignal) -> Result<Signalled, WireError> {
+        let SendSignal { name, signal, tree } = request;
+        let handle = self.find(&name)?;
+        let signalled = handle.signal(signal, tree).await.map_err(|error| refusals::command(&name, error))?;
+        Ok(Signalled { name, signalled })
+    }
+
+    async fn list(&self, request: List, id: Option<&RequestId>) -> Answer {
+        let List { group, state, items, contains, case_sensitive } = request;
+        let Some(items) = items else {
+            if contains.is_some() || case_sensitive.is_some() {
+                return Err(WireError::bad_request("list: `contains` and `case_sensitive` go with `items` only"));
+            }
+            let now = Instant::now();
+            let views: Vec<_> = self
+                .supervisor
+                .all()
+                .iter()
+                .map(SubProcessHandle::published)
+                .filter(|published| group.as_ref().is_none_or(|group| published.spec.group.as_ref() == Some(group)))
+                .filter(|published| state.is_none_or(|state| published.state == state))
+                .map(|published| published.view(now))
+                .collect();
+            return encode(&views, id);
+        };
+        if group.is_some() || state.is_some() {
+            return Err(WireError::bad_request("list: `group` and `state` do not go with `items`, which asks for processes of the host"));
+        }
+        let request = Match { items, contains: contains.unwrap_or(true), case_sensitive: case_sensitive.unwrap_or(false) };
+        encode(&self.ask_host(move || host::processes(&matcher(&request))).await?, id)
+    }
+
+    async fn status(&self, request: Status, id: Option<&RequestId>) -> Answer {
+        if let Some(name) = request.name {
+            let published = self.published(&name)?;
+            return encode(&status_of(&published).await, id);
+        }
+        let all = self.supervisor.all();
+        let published: Vec<_> = all.iter().map(SubProcessHandle::published).collect();
+        let (daemon, processes) = tokio::join!(self.monitor.daemon_status(), join_all(published.iter().map(|published| status_of(published))));
+        encode(&StatusOfAll { daemon, processes }, id)
+    }
+
+    async fn is_process_running(&self, request: IsProcessRunning) -> Result<RunningPids, WireError> {
+        let IsProcessRunning { items, contains, case_sensitive, as_list } = request;
+        let request = Match { items, contains, case_sensitive };
+        let pids = self.ask_host(move || host::running_pids(&matcher(&request))).await?;
+        Ok(if as_list { RunningPids::All(pids) } else { RunningPids::First(pids.first().copied().unwrap_or(0)) })
+    }
+
+    async fn children(&self, name: &Name) -> Result<Vec<NamedProcess>, WireError> {
+        let published = self.published(name)?;
+        let Some(run) = published.run.clone() else { return Ok(Vec::new()) };
+        let look = self.supervisor.look().await.map_err(|error| host_unreadable(&error))?;
+        self.ask_host(move || {
+            let members = look.members(&run.uuid).into_iter().filter(|stat| Some(stat.pid) != run.pid);
+            Ok(members
+                .map(|stat| NamedProcess { pid: stat.pid, name: stat.name(), cmdline: procfs::read_cmdline(stat.pid).unwrap_or_default() })
+                .collect())
+        })
+        .await
+    }
+
+    /// Asks something that reads all of `/proc`, off the runtime and not too much at a time.
+    async fn ask_host<T: Send + 'static>(&self, question: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, WireError> {
+        let asked = async {
+            let permit = self.host_questions.clone().acquire_owned().await;
+            // The permit goes along: a question that hangs keeps its place until it is over, also when nobody waits for it any more.
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                question()
+            })
+            .await
+        };
+        match tokio::time::timeout(HOST_DEADLINE, asked).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(host_unreadable(&error)),
+            Ok(Err(_)) => Err(refusals::internal("reading the processes of the host failed half-way")),
+            Err(_) => Err(WireError::new(ErrorCode::Timeout, format!("the processes of the host could not be read within {HOST_DEADLINE:?}"))),
+        }
+    }
+}
+
+fn host_unreadable(error: &std::io::Error) -> WireError {
+    refusals::internal(&format!("cannot read the processes of the host: {error}"))
+}
+
+fn encode<T: Serialize>(result: &T, id: Option<&RequestId>) -> Answer {
+    encode_result(result, id).map_err(|error| refusals::internal(&format!("cannot encode the result: {error}")))
+}
+
+fn launch(command: &str, args: Vec<String>, env: std::collections::BTreeMap<String, String>) -> Result<Launch, WireError> {
+    check_env(&env).map_err(|message| WireError::bad_request(format!("{command}: `env`: {message}")))?;
+    if args.iter().any(|word| word.contains('\0')) {
+        return Err(WireError::bad_request(format!("{command}: `args`: a word holds a NUL byte, which no argument can")));
+    }
+    Ok(Launch { args, env })
+}
+
+fn matcher(request: &Match) -> host::Matcher {
+    let items: &Items = &request.items;
+    host::Matcher::new(items.texts(), request.contains, request.case_sensitive)
+}
+
+/// A view with a status that is up to date. On the hot path, when the last one is young enough, this waits for nobody.
+async fn status_of(published: &Published) -> ViewWithStatus {
+    let status = match published.watched() {
+        None => None,
+        Some(watched) => match watched.cached() {
+            Some(status) => Some(status),
+            None => watched.fresh().await,
+        },
+    };
+    ViewWithStatus { view: published.view(Instant::now()), status: status.map(|status| (*status).clone()) }
+}

@@ -1,0 +1,15 @@
+//! The ZeroMQ door: frames in, exactly one reply frame out for each.
+//!
+//! - [`transport`]: ROUTER sockets in the runtime, envelopes, back-pressure; knows no command;
+//! - [`service`]: decode → authorise → supervisor → reply; [`answers`]: each command's answer;
+//! - [`authorize`]: which role each command needs;
+//! - [`refusals`]: every error of the rooms below, translated once into the protocol's codes.
+
+pub mod answers;
+pub mod authorize;
+pub mod refusals;
+pub mod service;
+pub mod transport;
+
+pub use service::{Identity, Observer, Served, Service};
+pub use transport::{BindError, Bound, Limits};

@@ -1,0 +1,231 @@
+//! One ROUTER socket as a task of the runtime.
+//!
+//! An unchanged REQ client works, and one slow command never holds up another client: each request becomes a future, is polled once where it stands
+//! (most answers are ready then), and goes on beside the others if it has to wait. `ZMQ_FD` is edge-triggered: the socket is emptied before
+//! waiting, and again after each send, because libzmq may take the signal of a new request while it sends.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use super::authorize::Role;
+use super::service::Service;
+
+/// Bounds of one endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest request that is answered with more than a refusal.
+    pub max_request_bytes: usize,
+    /// Requests in work at a time; further ones are answered `busy`.
+    pub in_work: usize,
+}
+
+impl Limits {
+    /// Limits with this largest request.
+    pub fn new(max_request_bytes: usize) -> Self {
+        Self { max_request_bytes, in_work: 1024 }
+    }
+
+    /// What libzmq cuts a connection off for. Well above the largest request, so that one which is merely too large is answered.
+    fn max_frame(&self) -> i64 {
+        i64::try_from(self.max_request_bytes.saturating_mul(4).max(16 << 20)).unwrap_or(i64::MAX)
+    }
+}
+
+/// Replies that wait for one client to read them; further ones are lost to that client.
+const UNREAD_REPLIES: i32 = 1000;
+/// Requests taken in a row before replies that became ready have their turn.
+const BATCH: usize = 64;
+/// How long replies that are on their way may take when the socket is closed.
+const LINGER: i32 = 500;
+
+/// Why an endpoint could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot take requests at {endpoint}: {reason}")]
+pub struct BindError {
+    /// As the configuration says it.
+    pub endpoint: String,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// A bound endpoint that does not answer yet.
+pub struct Bound {
+    socket: zmq::Socket,
+    /// Where it is, wildcards resolved.
+    pub endpoint: String,
+    limits: Limits,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Bound {
+    /// Opens an endpoint.
+    pub fn bind(context: &zmq::Context, endpoint: &str, limits: Limits) -> Result<Self, BindError> {
+        let open = || -> zmq::Result<zmq::Socket> {
+            let socket = context.socket(zmq::ROUTER)?;
+            socket.set_linger(LINGER)?;
+            socket.set_maxmsgsize(limits.max_frame())?;
+            socket.set_sndhwm(UNREAD_REPLIES)?;
+            // A reply to a client that has left is an error that can be seen, not silence.
+            socket.set_router_mandatory(true)?;
+            socket.set_ipv6(true)?;
+            socket.bind(endpoint)?;
+            Ok(socket)
+        };
+        let refused = |error: zmq::Error| BindError {
+            endpoint: endpoint.to_owned(),
+            reason: match error {
+                zmq::Error::EADDRINUSE => "the address is in use; another daemon may be running".to_owned(),
+                zmq::Error::EADDRNOTAVAIL | zmq::Error::ENODEV => "this host has no such address".to_owned(),
+                other => other.to_string(),
+            },
+        };
+        let socket = open().map_err(refused)?;
+        let resolved = match socket.get_last_endpoint() {
+            Ok(Ok(resolved)) => resolved,
+            Ok(Err(_)) | Err(_) => endpoint.to_owned(),
+        };
+        Ok(Self { socket, endpoint: resolved, limits })
+    }
+
+    /// Answers requests until `closing` is true; then those in work are answered, and the socket is closed.
+    pub async fn serve(self, service: Arc<Service>, mut closing: watch::Receiver<bool>) -> io::Result<()> {
+        let signal = AsyncFd::with_interest(Signal(self.socket.get_fd().map_err(io::Error::from)?), tokio::io::Interest::READABLE)?;
+        let mut door = Door { socket: self.socket, service, limits: self.limits, in_work: FuturesUnordered::new() };
+        loop {
+            let emptied = door.receive_batch();
+            tokio::select! {
+                biased;
+                Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.send(envelope, &reply),
+                () = tokio::task::yield_now(), if !emptied => {}
+                ready = signal.readable(), if emptied => ready?.clear_ready(),
+                _ = closing.wait_for(|closing| *closing) => break,
+            }
+        }
+        let rest = async {
+            while let Some((envelope, reply)) = door.in_work.next().await {
+                door.send(envelope, &reply);
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(1), rest).await.is_err() {
+            tracing::warn!("requests that were still in work are left without an answer");
+        }
+        Ok(())
+    }
+}
+
+/// The descriptor that libzmq signals on. It belongs to the socket.
+struct Signal(RawFd);
+
+impl AsRawFd for Signal {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+/// All frames up to and including the empty delimiter: where the reply goes. A REQ client with `ZMQ_REQ_CORRELATE` has a request number in it.
+type Envelope = Vec<zmq::Message>;
+
+struct Door {
+    socket: zmq::Socket,
+    service: Arc<Service>,
+    limits: Limits,
+    in_work: FuturesUnordered<BoxFuture<'static, (Envelope, Vec<u8>)>>,
+}
+
+impl Door {
+    /// Takes what has arrived, a batch at most; returns whether nothing is left.
+    fn receive_batch(&mut self) -> bool {
+        for _ in 0..BATCH {
+            match self.receive() {
+                Ok(Some(frames)) => self.take(frames),
+                Ok(None) => return true,
+                Err(error) => {
+                    tracing::error!(%error, "cannot receive a request");
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// One message with all its frames, if one has arrived.
+    fn receive(&mut self) -> zmq::Result<Option<Vec<zmq::Message>>> {
+        let mut frames = Vec::with_capacity(3);
+        loop {
+            let mut frame = zmq::Message::new();
+            // The frames of a message arrive together, so only the first can be missing.
+            match self.socket.recv(&mut frame, zmq::DONTWAIT) {
+                Ok(()) => {}
+                Err(zmq::Error::EAGAIN) if frames.is_empty() => return Ok(None),
+                Err(zmq::Error::EINTR) => continue,
+                Err(error) => return Err(error),
+            }
+            let more = frame.get_more();
+            frames.push(frame);
+            if !more {
+                return Ok(Some(frames));
+            }
+        }
+    }
+
+    fn take(&mut self, mut frames: Vec<zmq::Message>) {
+        let Some(delimiter) = frames.iter().skip(1).position(|frame| frame.is_empty()).map(|at| at + 1) else {
+            // Without a delimiter there is no knowing where the envelope ends; the identity alone reaches the client.
+            frames.truncate(1);
+            let reply = self.service.answer_malformed(
+                "there is no empty delimiter frame before the request: use a REQ socket, or send an empty frame first on a DEALER socket",
+            );
+            return self.send(frames, &reply);
+        };
+        let mut bodies = frames.split_off(delimiter + 1);
+        let envelope = frames;
+        let body = match (bodies.pop(), bodies.len()) {
+            (Some(body), 0) => body,
+            (_, more) => {
+                let count = if more == 0 { "no frame follows".to_owned() } else { format!("{} frames follow", more + 1) };
+                let reply = self.service.answer_malformed(&format!("{count} the delimiter: a request is exactly one frame"));
+                return self.send(envelope, &reply);
+            }
+        };
+        if self.in_work.len() >= self.limits.in_work {
+            let reply = self.service.answer_busy();
+            return self.send(envelope, &reply);
+        }
+        let service = self.service.clone();
+        // Who reaches the socket may command: an ipc endpoint is guarded by the permissions of its path, a TCP endpoint is bound to loopback
+        // unless the configuration insists.
+        let role = Role::Admin;
+        let mut answer: BoxFuture<'static, Vec<u8>> = Box::pin(async move { service.answer(&body, role).await });
+        // Most answers are there at once. One that is not is polled again by `in_work`, which brings its own waker.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match answer.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(reply) => self.send(envelope, &reply),
+            std::task::Poll::Pending => self.in_work.push(Box::pin(async move { (envelope, answer.await) })),
+        }
+    }
+
+    fn send(&mut self, envelope: Envelope, reply: &[u8]) {
+        let result = envelope
+            .into_iter()
+            .try_for_each(|frame| self.socket.send(frame, zmq::SNDMORE | zmq::DONTWAIT))
+            .and_then(|()| self.socket.send(reply, zmq::DONTWAIT));
+        match result {
+            Ok(()) => {}
+            Err(zmq::Error::EHOSTUNREACH) => tracing::debug!("a client left before its reply"),
+            Err(zmq::Error::EAGAIN) => tracing::warn!("a client does not read its replies, one is lost to it"),
+            Err(error) => tracing::error!(%error, "cannot send a reply"),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Why the daemon could not run, and with which exit code it leaves (the numbers are those of sysexits.h(3head) where one fits).
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::ConfigErrors;
+use crate::control::BindError;
+use crate::store::StateDirError;
+use crate::telemetry::MetricsError;
+
+/// Each way to end, with its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitReason {
+    /// It was asked to.
+    Done = 0,
+    /// A fault of the daemon or of the operating system.
+    Failure = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A control endpoint cannot be bound (EX_UNAVAILABLE).
+    Control = 69,
+    /// The state or runtime directory cannot be written (EX_CANTCREAT).
+    Directory = 73,
+    /// Another daemon holds the state directory (EX_TEMPFAIL).
+    Held = 75,
+    /// The metrics address cannot be bound (EX_PROTOCOL).
+    Metrics = 76,
+    /// The configuration is wrong (EX_CONFIG).
+    Config = 78,
+}
+
+/// Why the daemon did not start. One sentence that names the thing and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The runtime directory cannot be made.
+    #[error("cannot make the runtime directory {path}: {source}; make it writable for this user, or set daemon.runtime_dir")]
+    RuntimeDir {
+        /// The directory.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A control endpoint cannot be opened.
+    #[error(transparent)]
+    Control(#[from] BindError),
+    /// The metrics address cannot be opened.
+    #[error("cannot serve metrics at {address}: {source}; set metrics.listen to a free address, or to \"\" for none")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The metrics cannot be set up.
+    #[error("cannot set up the metrics: {0}")]
+    Families(#[from] MetricsError),
+    /// The operating system refused something that every host has.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// With which code the daemon leaves.
+    pub fn reason(&self) -> ExitReason {
+        match self {
+            Self::Config(_) => ExitReason::Config,
+            Self::StateDir(StateDirError::Unwritable { .. }) | Self::RuntimeDir { .. } => ExitReason::Directory,
+            Self::StateDir(StateDirError::Held { .. }) => ExitReason::Held,
+            Self::Control(_) => ExitReason::Control,
+            Self::Metrics { .. } => ExitReason::Metrics,
+            Self::Families(_) | Self::System { .. } => ExitReason::Failure,
+        }
+    }
+}
+
+impl From<ExitReason> for std::process::ExitCode {
+    fn from(reason: ExitReason) -> Self {
+        Self::from(reason as u8)
+    }
+}

@@ -1,0 +1,82 @@
+//! Takes everything that another program could hold, before any process is started.
+
+use std::fs::DirBuilder;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+
+use crate::config::{Config, Endpoint};
+use crate::control::{Bound, Limits};
+use crate::protocol::reply::Capabilities;
+use crate::store::StateDir;
+use crate::sys::limits::{Nofile, raise_nofile};
+use crate::sys::{probe, reaper};
+
+use super::exit::StartError;
+use super::sockets::{SocketFile, bind_ipc};
+
+/// A daemon that holds all it needs and has started nothing.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) config: Config,
+    pub(super) bound: Vec<Bound>,
+    pub(super) metrics: Option<(TcpListener, SocketAddr)>,
+    pub(super) nofile: Option<Nofile>,
+    pub(super) capabilities: Capabilities,
+    /// Removed on the way out, before the state directory is given up.
+    pub(super) socket_files: Vec<SocketFile>,
+    pub(super) state_dir: StateDir,
+    /// Ends with the last socket.
+    pub(super) _context: zmq::Context,
+}
+
+impl Prepared {
+    /// Takes it all, or nothing.
+    pub fn take(config: Config) -> Result<Self, StartError> {
+        let state_dir = StateDir::take(&config.state_dir)?;
+        // Everybody may pass through it: each socket guards itself by its own mode.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&config.runtime_dir)
+            .map_err(|source| StartError::RuntimeDir { path: config.runtime_dir.display().to_string(), source })?;
+
+        let context = zmq::Context::new();
+        let limits = Limits::new(config.control.max_request_bytes);
+        let mut bound = Vec::new();
+        let mut socket_files = Vec::new();
+        for endpoint in &config.control.endpoints {
+            match endpoint {
+                Endpoint::Ipc(path) => {
+                    let (socket, file) = bind_ipc(&context, path, &config.control, limits)?;
+                    bound.push(socket);
+                    socket_files.push(file);
+                }
+                Endpoint::Tcp { .. } => bound.push(Bound::bind(&context, &endpoint.to_string(), limits)?),
+            }
+        }
+        let metrics = config.metrics.listen.map(listen).transpose()?;
+
+        let subreaper = reaper::become_subreaper();
+        if let Err(error) = &subreaper {
+            tracing::warn!(%error, "orphaned descendants will not come to the daemon");
+        }
+        let nofile = raise_nofile().inspect_err(|error| tracing::warn!(%error, "cannot raise the limit on open descriptors")).ok();
+        let capabilities = Capabilities {
+            cgroup: false,
+            pidfd_exit_info: probe::pidfd_exit_info(),
+            curve: zmq::has("curve").unwrap_or(false),
+            subreaper: reaper::is_subreaper(),
+        };
+        Ok(Self { config, bound, metrics, nofile, capabilities, socket_files, state_dir, _context: context })
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let resolved = listener.local_addr()?;
+        Ok((listener, resolved))
+    };
+    open().map_err(|source| StartError::Metrics { address, source })
+}

@@ -1,0 +1,229 @@
+//! Wires the rooms together and runs until asked to leave.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::future::join_all;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::control::{Identity, Service};
+use crate::procfs::Forest;
+use crate::status::Monitor;
+use crate::subprocess::actor::Shared;
+use crate::subprocess::published::unix_seconds;
+use crate::subprocess::spawn::Spawner;
+use crate::subprocess::{Launch, SubProcessHandle};
+use crate::supervisor::SupervisorHandle;
+use crate::supervisor::leave::Left;
+use crate::sys::reaper::Mains;
+use crate::telemetry::{Event, Readiness, Telemetry, http};
+
+use super::bridge::{Bridge, snapshot};
+use super::exit::StartError;
+use super::prepare::Prepared;
+use super::{orphans, service_manager};
+
+/// How long the first starts may take before the daemon counts as ready without them: one that hangs must not keep the others from being served.
+const STARTS: Duration = Duration::from_secs(10);
+/// How much longer each sub-process may take than its own stop time-out while leaving.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// The signals that the daemon listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// The next one that asks the daemon to leave. The others would end a program that does not know them; here they do nothing.
+    async fn leave(&mut self) -> &'static str {
+        loop {
+            let ignored = tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.user1.recv() => "SIGUSR1",
+                _ = self.user2.recv() => "SIGUSR2",
+            };
+            tracing::warn!(signal = ignored, "this signal means nothing to this version, it is ignored");
+        }
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { what, source }
+}
+
+/// A node for version-1 UUIDs: random, with the multicast bit that tells it from a network card's address (RFC 9562, section 6.10).
+fn uuid_node() -> [u8; 6] {
+    let random = uuid::Uuid::new_v4().into_bytes();
+    let mut node = [0; 6];
+    node.copy_from_slice(&random[..6]);
+    node[0] |= 1;
+    node
+}
+
+impl Prepared {
+    /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
+    pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
+        let Self { config, bound, metrics, nofile, capabilities, socket_files, state_dir, _context: context } = self;
+        let started = Instant::now();
+        let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
+        let node = uuid_node();
+        let uuid = uuid::Uuid::now_v1(&node).to_string();
+
+        let mains = Arc::new(Mains::default());
+        let forest = Forest::new();
+        let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
+        let bridge = Bridge(telemetry.clone());
+        let reaped = Arc::new(Notify::new());
+        let supervisor = SupervisorHandle::new(Arc::new(Shared {
+            forest,
+            monitor: monitor.clone(),
+            spawner: Spawner::new(mains.clone(), nofile),
+            reporter: Arc::new(bridge.clone()),
+            reaped: reaped.clone(),
+            node,
+            starts: AtomicU64::new(0),
+        }));
+
+        let mut background = JoinSet::new();
+        let reporter = Arc::new(bridge.clone());
+        background.spawn(async move {
+            if let Err(error) = orphans::reap(mains, reaped, reporter).await {
+                tracing::error!(%error, "orphans are not reaped");
+            }
+        });
+        let refreshed = telemetry.clone();
+        background.spawn(monitor.clone().run(config.metrics.refresh_interval, move |refresh| {
+            refreshed.emit(Event::Refreshed { took: refresh.took, zombies: refresh.zombies });
+        }));
+        background.spawn(service_manager::keep_alive(supervisor.clone()));
+
+        let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
+        let (closing, closing_seen) = watch::channel(false);
+        let mut doors = JoinSet::new();
+        let metrics_endpoint = metrics.as_ref().map(|(_, address)| format!("http://{address}/metrics"));
+        if let Some((listener, _)) = metrics {
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(system("cannot wait for scrapes"))?;
+            let source = (supervisor.clone(), monitor.clone());
+            let exporter = telemetry.exporter(&config.metrics.prefix, Arc::new(move || snapshot(&source.0, &source.1)))?;
+            let mut closing = closing_seen.clone();
+            let shutdown = async move { drop(closing.wait_for(|closing| *closing).await) };
+            doors.spawn(http::serve(listener, Arc::new(exporter), readiness_seen, shutdown));
+        }
+        let endpoints: Vec<String> = bound.iter().map(|bound| bound.endpoint.clone()).collect();
+        let identity = Identity {
+            uuid,
+            started,
+            started_at: unix_seconds(SystemTime::now()),
+            hostname: sysinfo::System::host_name().unwrap_or_default(),
+            endpoints: endpoints.clone(),
+            metrics_endpoint: metrics_endpoint.clone(),
+            capabilities,
+        };
+        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, Arc::new(bridge));
+        let service = Arc::new(service);
+
+        let mut autostart = Vec::new();
+        for spec in config.processes {
+            let (name, starts) = (spec.name.clone(), spec.autostart);
+            match supervisor.register(spec, false).await {
+                Ok(handle) if starts => autostart.push(handle),
+                Ok(_) => {}
+                Err(error) => tracing::error!(%name, %error, "cannot register a sub-process of the configuration"),
+            }
+        }
+        for bound in bound {
+            let (service, closing) = (service.clone(), closing_seen.clone());
+            doors.spawn(async move {
+                let endpoint = bound.endpoint.clone();
+                if let Err(error) = bound.serve(service, closing).await {
+                    tracing::error!(endpoint, %error, "this endpoint takes no more requests");
+                }
+            });
+        }
+
+        let leave = async {
+            tokio::select! {
+                signal = signals.leave() => signal,
+                () = supervisor.asked_to_leave() => "shutdown",
+            }
+        };
+        tokio::pin!(leave);
+        let starting = start_all(&autostart);
+        let asked = tokio::select! {
+            asked = &mut leave => asked,
+            () = starting => {
+                tracing::info!(
+                    version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), state_dir = %state_dir.path().display(), ?endpoints,
+                    metrics = metrics_endpoint.as_deref().unwrap_or("none"), sub_processes = supervisor.all().len(), "ready"
+                );
+                readiness.send_replace(Readiness::Ready);
+                service_manager::ready(&format!("{} sub-processes registered", supervisor.all().len()));
+                leave.await
+            }
+        };
+
+        readiness.send_replace(Readiness::Stopping);
+        service_manager::stopping();
+        tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
+        let left = leave_all(&supervisor, &mut signals).await;
+        if left.survivors > 0 {
+            tracing::error!(survivors = left.survivors, "left with processes that outlived SIGKILL");
+        }
+        // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
+        closing.send_replace(true);
+        while doors.join_next().await.is_some() {}
+        drop(background);
+        drop(socket_files);
+        // Closing the context waits for replies that are on their way, for as long as the sockets linger.
+        drop(tokio::task::spawn_blocking(move || drop(context)).await);
+        tracing::info!(quit = left.quit, "left");
+        drop(state_dir);
+        Ok(())
+    }
+}
+
+/// Starts them in order. What cannot be started is reported, and is up to its restart policy from then on.
+async fn start_all(autostart: &[SubProcessHandle]) {
+    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default())));
+    if tokio::time::timeout(STARTS, starts).await.is_err() {
+        tracing::warn!("some sub-processes take long to start, the daemon does not wait for them");
+    }
+}
+
+async fn leave_all(supervisor: &SupervisorHandle, signals: &mut Signals) -> Left {
+    let (hurry, hurried) = watch::channel(false);
+    let slowest = supervisor.all().iter().map(|handle| handle.published().spec.stop_timeout).max().unwrap_or_default() + STOP_MARGIN;
+    let quit = supervisor.quit_all(hurried, |left| {
+        service_manager::still_stopping(&format!("{left} sub-processes to quit"), slowest);
+    });
+    tokio::pin!(quit);
+    loop {
+        tokio::select! {
+            left = &mut quit => return left,
+            signal = signals.leave() => {
+                tracing::warn!(signal, "in a hurry, killing what is left");
+                hurry.send_replace(true);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The state directory, held by one daemon at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// It cannot be made or written.
+    #[error("cannot write the state directory {path}: {source}; make it writable for this user, or set daemon.state_dir")]
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another daemon holds it.
+    #[error("another daemon{} holds the state directory {path}; stop that one, or set another daemon.state_dir", pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// The other one's PID, as it wrote it down.
+        pid: Option<u32>,
+    },
+}
+
+/// The state directory, ours until dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl StateDir {
+    /// Makes the directory where it is missing, and takes it: flock(2) on its file `lock`, which the kernel gives back however the daemon ends.
+    pub fn take(path: &Path) -> Result<Self, StateDirError> {
+        let unwritable = |source| StateDirError::Unwritable { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unwritable)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("lock")).map_err(unwritable)?;
+        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut text = String::new();
+                // Only for the message: whoever holds it may be just about to write its PID.
+                drop(file.by_ref().take(32).read_to_string(&mut text));
+                return Err(StateDirError::Held { path: path.to_owned(), pid: text.trim().parse().ok() });
+            }
+            Err((_, errno)) => return Err(unwritable(errno.into())),
+        };
+        let note = |file: &mut File| -> io::Result<()> {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        note(&mut lock).map_err(unwritable)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_held_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let held = StateDir::take(&path).unwrap();
+        let error = StateDir::take(&path).unwrap_err();
+        assert!(matches!(&error, StateDirError::Held { pid: Some(pid), .. } if *pid == std::process::id()), "{error}");
+        drop(held);
+        assert_eq!(StateDir::take(&path).unwrap().path(), path);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let error = StateDir::take(Path::new("/proc/procman")).unwrap_err().to_string();
+        assert!(error.contains("/proc/procman") && error.contains("daemon.state_dir"), "{error}");
+    }
+}

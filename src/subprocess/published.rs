@@ -1,0 +1,113 @@
+//! What everybody may see of a sub-process without asking it: the last snapshot that its actor published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::protocol::reply::View;
+use crate::protocol::{Cause, StateName, Wanted};
+use crate::status::Watched;
+
+use super::machine::End;
+use super::spec::Spec;
+
+/// A snapshot. Cheap to clone as a whole behind its `Arc`.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The definition.
+    pub spec: Arc<Spec>,
+    /// Where it is.
+    pub state: StateName,
+    /// What it is wanted to do.
+    pub wanted: Wanted,
+    /// The last run.
+    pub run: Option<PublishedRun>,
+    /// How the last run ended; `None` while it lives.
+    pub end: Option<End>,
+    /// Starts that the policy made since the last that somebody asked for.
+    pub restarts: u64,
+    /// When the next try is due.
+    pub next_start_at: Option<SystemTime>,
+    /// Starts altogether, those that failed included.
+    pub starts: u64,
+    /// Ends altogether, by cause.
+    pub exits: BTreeMap<Cause, u64>,
+}
+
+/// The last run, or the present one.
+#[derive(Clone, Debug)]
+pub struct PublishedRun {
+    /// Its version-1 UUID.
+    pub uuid: String,
+    /// Its process, until that is reaped.
+    pub pid: Option<u32>,
+    /// On the monotonic clock.
+    pub started: Instant,
+    /// On the wall clock.
+    pub started_at: SystemTime,
+    /// Its place in the order of all starts of the daemon.
+    pub number: u64,
+    /// Its living status, until it is reaped.
+    pub watched: Option<Watched>,
+}
+
+/// Unix seconds; 0 for a clock before 1970.
+pub fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+impl Published {
+    /// The process, while there is one.
+    pub fn pid(&self) -> Option<u32> {
+        self.run.as_ref().and_then(|run| run.pid)
+    }
+
+    /// Its living status, while there is a process.
+    pub fn watched(&self) -> Option<&Watched> {
+        self.run.as_ref().and_then(|run| run.watched.as_ref())
+    }
+
+    /// Whether it runs: there is a process, and it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// Exit code of the last run, −N when signal N ended it.
+    pub fn returncode(&self) -> Option<i32> {
+        self.end.and_then(|end| end.status).map(crate::sys::pidfd::ExitStatus::returncode)
+    }
+
+    /// The signal that ended the last run.
+    pub fn signal(&self) -> Option<i32> {
+        self.end.and_then(|end| end.status).and_then(crate::sys::pidfd::ExitStatus::signal)
+    }
+
+    /// As the protocol shows it.
+    pub fn view(&self, now: Instant) -> View {
+        let spec = &self.spec;
+        let run = self.run.as_ref();
+        View {
+            name: spec.name.clone(),
+            group: spec.group.clone(),
+            state: self.state,
+            wanted: self.wanted,
+            pid: self.pid(),
+            uuid: run.map(|run| run.uuid.clone()),
+            started_at: run.map(|run| unix_seconds(run.started_at)),
+            uptime: run.filter(|run| run.pid.is_some()).map(|run| now.saturating_duration_since(run.started).as_secs_f64()),
+            ready: self.state == StateName::Running,
+            health: None,
+            returncode: self.returncode(),
+            signal: self.signal(),
+            cause: self.end.map(|end| end.cause),
+            restarts: self.restarts,
+            next_start_at: self.next_start_at.map(unix_seconds),
+            cmd: spec.cmd.clone(),
+            args: spec.args.clone(),
+            shell: spec.shell,
+            cwd: spec.cwd.as_ref().map(|cwd| cwd.display().to_string()),
+            stdout: spec.stdout.to_string(),
+            stderr: spec.stderr.to_string(),
+        }
+    }
+}

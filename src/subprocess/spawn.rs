@@ -1,0 +1,375 @@
+//! Starting one run: what the definition says becomes a [`Program`], and threads that may wait execute it.
+//!
+//! A start can block for long (a working directory on a dead network mount, a user database that does not answer), so it never happens on a thread
+//! of the runtime. The threads of a [`Spawner`] never end: a child belongs to the thread that made it, and must not move while it is looked at.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+
+use crate::procfs::{self, Identity, MARKER};
+use crate::protocol::definition::Output;
+use crate::sys::clone::{self, Credentials, Program, Stdio, Step};
+use crate::sys::limits::Nofile;
+use crate::sys::pidfd::PidFd;
+use crate::sys::reaper::{MainGuard, Mains};
+
+use super::spec::Spec;
+
+/// What one run gets besides the definition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// Further arguments, behind the definition's.
+    pub args: Vec<String>,
+    /// Further environment variables, over the definition's.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Which.
+    pub identity: Identity,
+    /// Held by descriptor.
+    pub fd: PidFd,
+    /// The right to reap it.
+    pub guard: MainGuard,
+    /// On the monotonic clock.
+    pub started: Instant,
+    /// On the wall clock, for people.
+    pub started_at: SystemTime,
+}
+
+/// What the operating system was asked for when it refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// The user database.
+    FindUser(String),
+    /// The file of standard output or error.
+    OpenOutput(PathBuf),
+    /// The process itself: memory, the limit on processes.
+    Clone,
+    /// Becoming that user.
+    BecomeUser(String),
+    /// The working directory.
+    ChangeDirectory(PathBuf),
+    /// The program.
+    Execute,
+    /// The program is there; what it names as its interpreter is not.
+    Interpret,
+    /// Keeping watch over the new process, which was killed again.
+    Watch,
+}
+
+/// Why a run could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {} ({})", self.sentence(), crate::sys::errno_message(*errno), crate::sys::errno_name(*errno))]
+pub struct SpawnFailure {
+    /// What was refused.
+    pub operation: Operation,
+    /// How (errno(3)).
+    pub errno: i32,
+    /// The program that was to run.
+    pub command: String,
+}
+
+impl SpawnFailure {
+    fn sentence(&self) -> String {
+        match &self.operation {
+            Operation::FindUser(user) => format!("cannot find the user {user:?}"),
+            Operation::OpenOutput(path) => format!("cannot open the output file {}", path.display()),
+            Operation::Clone => format!("cannot make a process for {:?}", self.command),
+            Operation::BecomeUser(user) => format!("cannot become the user {user:?}"),
+            Operation::ChangeDirectory(path) => format!("cannot change to the directory {}", path.display()),
+            Operation::Execute => format!("cannot execute {:?}", self.command),
+            Operation::Interpret => {
+                format!("cannot execute {:?}: the file is there, but the interpreter that it names is not", self.command)
+            }
+            Operation::Watch => format!("cannot watch the process of {:?}", self.command),
+        }
+    }
+}
+
+/// Variables that systemd means for the daemon alone (sd_notify(3), sd_listen_fds(3), systemd.exec(5)).
+const NOT_FOR_CHILDREN: [&str; 8] =
+    ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "JOURNAL_STREAM", MARKER];
+
+/// Threads that start processes.
+#[derive(Clone, Debug)]
+pub struct Spawner(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    mains: Arc<Mains>,
+    environment: Vec<(OsString, OsString)>,
+    nofile: Option<Nofile>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    idle: usize,
+}
+
+#[derive(Debug)]
+struct Job {
+    spec: Arc<Spec>,
+    launch: Launch,
+    uuid: String,
+    reply: oneshot::Sender<Result<Spawned, SpawnFailure>>,
+}
+
+/// Two keep both processors of a small host busy; the kernel's part of a start does not get faster with more.
+const THREADS: usize = 2;
+/// Each thread above [`THREADS`] stands for a start that hangs.
+const MAX_THREADS: usize = 64;
+/// A start that has not been taken up for this long waits behind others that hang.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+impl Spawner {
+    /// Children will be entered in `mains`, get the environment that this process has now, and `nofile` as their limit.
+    pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>) -> Self {
+        let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
+        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile }))
+    }
+
+    /// Starts a run; `uuid` becomes its marker. Answers once the program was executed, or was refused.
+    pub async fn spawn(self, spec: Arc<Spec>, launch: Launch, uuid: String) -> Result<Spawned, SpawnFailure> {
+        let failure = |errno| SpawnFailure { operation: Operation::Clone, errno, command: program_name(&spec) };
+        let (reply, mut answer) = oneshot::channel();
+        self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, reply });
+        self.0.ready.notify_one();
+        self.grow(THREADS).map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
+        loop {
+            match tokio::time::timeout(PATIENCE, &mut answer).await {
+                Ok(Ok(result)) => return result,
+                Ok(Err(_)) => return Err(failure(libc::ECANCELED)),
+                // A thread more is a help, not a need: where it cannot be had, the job waits its turn.
+                Err(_) => drop(self.grow(MAX_THREADS)),
+            }
+        }
+    }
+
+    /// Makes one more thread when a job waits, nobody is idle, and there are fewer than `most`.
+    fn grow(&self, most: usize) -> io::Result<()> {
+        let mut queue = self.0.lock();
+        if queue.jobs.is_empty() || queue.idle > 0 || queue.threads >= most {
+            return Ok(());
+        }
+        let shared = self.0.clone();
+        std::thread::Builder::new().name("spawner".into()).stack_size(256 * 1024).spawn(move || shared.work())?;
+        queue.threads += 1;
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of one thread.
+    fn work(&self) {
+        let cell = self.mains.cell();
+        loop {
+            let job = {
+                let mut queue = self.lock();
+                loop {
+                    if let Some(job) = queue.jobs.pop_front() {
+                        break job;
+                    }
+                    queue.idle += 1;
+                    queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    queue.idle -= 1;
+                }
+            };
+            let result = prepare(&job.spec, &job.launch, &job.uuid, &self.environment, self.nofile).and_then(|program| {
+                let (pid, fd) = clone::spawn(&program, &cell).map_err(|error| refused(&job.spec, &program, error))?;
+                let (started, started_at) = (Instant::now(), SystemTime::now());
+                let guard = self.mains.adopt(pid, &cell);
+                // It cannot be gone from /proc before we reap it; were /proc itself missing, 0 matches nothing and nothing would be signalled.
+                let start_time = procfs::read_stat(pid).map_or(0, |stat| stat.start_time);
+                Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, started, started_at })
+            });
+            // The actor that asked outlives its spawn; were it gone, dropping `Spawned` leaves the process to the reaper of orphans.
+            drop(job.reply.send(result));
+        }
+    }
+}
+
+fn program_name(spec: &Spec) -> String {
+    if spec.shell { "/bin/sh".to_owned() } else { spec.cmd.first().cloned().unwrap_or_default() }
+}
+
+/// Collects everything that the child needs, so that between clone and exec nothing has to be computed.
+fn prepare(
+    spec: &Spec,
+    launch: &Launch,
+    uuid: &str,
+    inherited: &[(OsString, OsString)],
+    nofile: Option<Nofile>,
+) -> Result<Program, SpawnFailure> {
+    let failure = |operation, errno| SpawnFailure { operation, errno, command: program_name(spec) };
+    let invalid = |errno| failure(Operation::Execute, errno);
+
+    let words = spec.cmd.iter().chain(&spec.args).chain(&launch.args);
+    let argv: Vec<CString> = if spec.shell {
+        let line = words.map(String::as_str).collect::<Vec<_>>().join(" ");
+        ["/bin/sh", "-c", &line].into_iter().map(clone::c_string).collect::<Result<_, _>>().map_err(invalid)?
+    } else {
+        words.map(|word| clone::c_string(word.as_str())).collect::<Result<_, _>>().map_err(invalid)?
+    };
+
+    let user = spec
+        .user
+        .as_deref()
+        .map(|user| find_user(user).map_err(|errno| failure(Operation::FindUser(user.to_owned()), errno)))
+        .transpose()?;
+    let mut environment: BTreeMap<OsString, OsString> = if spec.clear_env { BTreeMap::new() } else { inherited.iter().cloned().collect() };
+    if let Some(user) = &user {
+        environment.extend(user.environment.iter().cloned());
+    }
+    environment.extend(spec.env.iter().chain(&launch.env).map(|(key, value)| (key.into(), value.into())));
+    environment.insert(MARKER.into(), uuid.into());
+    let path = environment.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let envp = environment
+        .into_iter()
+        .map(|(key, value)| {
+            let mut entry = key.into_vec();
+            entry.push(b'=');
+            entry.extend(value.into_vec());
+            clone::c_string(entry)
+        })
+        .collect::<Result<_, _>>()
+        .map_err(invalid)?;
+
+    let stdout = open_output(&spec.stdout).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
+    let stderr = open_output(&spec.stderr).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
+    let stdin = open_null(false).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
+    let cwd = spec.cwd.as_ref().map(|cwd| clone::c_string(cwd.as_os_str().as_bytes())).transpose().map_err(invalid)?;
+    Ok(Program {
+        candidates: candidates(&program_name(spec), path.as_bytes()).map_err(invalid)?,
+        argv,
+        envp,
+        cwd,
+        credentials: user.and_then(|user| user.credentials),
+        stdio: [stdin, stdout, stderr],
+        nofile,
+    })
+}
+
+/// Where the program may be: the path itself when it holds a slash, else in each directory of `PATH` (execvp(3)).
+fn candidates(program: &str, path: &[u8]) -> Result<Vec<CString>, i32> {
+    if program.contains('/') {
+        return Ok(vec![clone::c_string(program)?]);
+    }
+    path.split(|byte| *byte == b':')
+        .map(|directory| {
+            let directory = if directory.is_empty() { Path::new(".") } else { Path::new(std::ffi::OsStr::from_bytes(directory)) };
+            clone::c_string(directory.join(program).into_os_string().into_vec())
+        })
+        .collect()
+}
+
+struct Account {
+    credentials: Option<Credentials>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// Looks a user up; `ESRCH` when there is none (getpwnam(3)). Nothing has to be changed for the user that the daemon runs as, unless that is root.
+fn find_user(name: &str) -> Result<Account, i32> {
+    let user = nix::unistd::User::from_name(name).map_err(|errno| errno as i32)?.ok_or(libc::ESRCH)?;
+    let c_name = clone::c_string(name)?;
+    let environment = vec![
+        ("USER".into(), name.into()),
+        ("LOGNAME".into(), name.into()),
+        ("HOME".into(), user.dir.clone().into_os_string()),
+        ("SHELL".into(), user.shell.clone().into_os_string()),
+    ];
+    let own = nix::unistd::geteuid();
+    if user.uid == own && !own.is_root() {
+        return Ok(Account { credentials: None, environment });
+    }
+    let groups = nix::unistd::getgrouplist(&c_name, user.gid).map_err(|errno| errno as i32)?;
+    let credentials =
+        Credentials { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect() };
+    Ok(Account { credentials: Some(credentials), environment })
+}
+
+fn open_null(write: bool) -> Result<Stdio, (PathBuf, i32)> {
+    let path = Path::new("/dev/null");
+    let file = OpenOptions::new().read(!write).write(write).open(path).map_err(|error| (path.to_owned(), errno(&error)))?;
+    Ok(Stdio::Owned(file.into()))
+}
+
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Opens where an output goes; the daemon opens it as itself, before any change of user.
+fn open_output(output: &Output) -> Result<Stdio, (PathBuf, i32)> {
+    match output {
+        Output::Null => open_null(true),
+        Output::Inherit => Ok(Stdio::Inherit),
+        Output::Stdout => Ok(Stdio::LikeStdout),
+        Output::File(path) => {
+            let open = || -> io::Result<OwnedFd> {
+                // Not blocking: a named pipe without a reader is an error (ENXIO), not a hang. The program gets it back blocking.
+                let file: File =
+                    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+                nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_APPEND))?;
+                Ok(file.into())
+            };
+            open().map(Stdio::Owned).map_err(|error| (path.clone(), errno(&error)))
+        }
+    }
+}
+
+/// Says which of our steps the kernel refused.
+fn refused(spec: &Spec, program: &Program, error: clone::CloneError) -> SpawnFailure {
+    let operation = match error.step {
+        Step::Clone | Step::Session | Step::Streams | Step::Limits => Operation::Clone,
+        Step::Credentials => Operation::BecomeUser(spec.user.clone().unwrap_or_default()),
+        Step::Directory => Operation::ChangeDirectory(spec.cwd.clone().unwrap_or_default()),
+        Step::Exec if error.errno == libc::ENOENT && spec.cwd.is_none() && program.candidates.iter().any(|path| clone::exists(path)) => {
+            Operation::Interpret
+        }
+        Step::Exec => Operation::Execute,
+    };
+    SpawnFailure { operation, errno: error.errno, command: program_name(spec) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_slash_is_looked_for_along_the_path() {
+        let list = |program, path: &str| {
+            candidates(program, path.as_bytes()).unwrap().into_iter().map(|c| c.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(list("sleep", "/usr/bin:/bin"), ["/usr/bin/sleep", "/bin/sleep"]);
+        assert_eq!(list("sleep", ":/bin"), ["./sleep", "/bin/sleep"]);
+        assert_eq!(list("./sleep", "/bin"), ["./sleep"]);
+    }
+
+    #[test]
+    fn a_named_pipe_without_a_reader_does_not_hang() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(open_output(&Output::File(path.clone())).unwrap_err(), (path, libc::ENXIO));
+    }
+}

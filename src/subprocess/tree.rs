@@ -1,0 +1,284 @@
+//! Ending a whole process tree: signal every member by descriptor, wait until each has ended, and look again until nothing of it is left.
+//!
+//! Members are found by the [`Forest`]: below the main by parentage, and among the orphans that came to the daemon. A process that forks while it
+//! is being ended is met by looking again: the tree counts as gone only when two looks in a row, both begun after every known member had ended,
+//! find nothing alive.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::procfs::{self, Forest, Identity};
+use crate::protocol::Signal;
+use crate::sys::pidfd::PidFd;
+
+use super::machine::{KILL_WAIT, TreeReport};
+
+/// Which processes are meant.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// The run.
+    pub uuid: String,
+    /// Leave this one alone: the main, when only what is below it is to end.
+    pub except: Option<Identity>,
+}
+
+/// How urgently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Send this to everybody.
+    Signal(Signal),
+    /// Tell who is still there.
+    Count,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Ending {
+    /// Nothing is left.
+    Gone(TreeReport),
+    /// These are, so far.
+    Survivors(TreeReport),
+}
+
+/// A tree that is being ended, in a task of its own. Dropping it stops the ending.
+#[derive(Debug)]
+pub struct Ender {
+    stage: watch::Sender<Stage>,
+    endings: mpsc::Receiver<Ending>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Ender {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How long to wait before looking again at a member that could not be opened, or when `/proc` could not be read.
+const RETRY: Duration = Duration::from_millis(50);
+
+impl Ender {
+    /// Begins to end a tree with this signal, which `sent` has had already: many programs take a second SIGTERM for impatience.
+    pub fn begin(forest: Arc<Forest>, whole: Whole, signal: Signal, sent: Option<Identity>) -> Self {
+        let (stage, stages) = watch::channel(Stage::Signal(signal));
+        let (report, endings) = mpsc::channel(2);
+        let members = sent.map(|identity| (identity, Member { fd: None, sent: Some(signal), ended: false })).into_iter().collect();
+        let task = tokio::spawn(Work { forest, whole, stages, report, members }.run());
+        Self { stage, endings, task }
+    }
+
+    /// Sends this signal too, to everybody that is left.
+    pub fn signal(&self, signal: Signal) {
+        self.stage.send_replace(Stage::Signal(signal));
+    }
+
+    /// Asks for an [`Ending::Survivors`].
+    pub fn count(&self) {
+        self.stage.send_replace(Stage::Count);
+    }
+
+    /// What became of it; waits for ever once it said that nothing is left.
+    pub async fn next(&mut self) -> Ending {
+        match self.endings.recv().await {
+            Some(ending) => ending,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+struct Member {
+    /// `None` when it could not be opened: then it is looked at again, never signalled by its bare PID.
+    fd: Option<Arc<AsyncFd<PidFd>>>,
+    /// What it was last sent.
+    sent: Option<Signal>,
+    ended: bool,
+}
+
+struct Work {
+    forest: Arc<Forest>,
+    whole: Whole,
+    stages: watch::Receiver<Stage>,
+    report: mpsc::Sender<Ending>,
+    members: BTreeMap<Identity, Member>,
+}
+
+impl Work {
+    async fn run(mut self) {
+        let mut empty_looks = 0;
+        let mut counted = false;
+        loop {
+            let stage = *self.stages.borrow_and_update();
+            let alive = match self.look().await {
+                Ok(alive) => alive,
+                Err(error) => {
+                    tracing::warn!(uuid = self.whole.uuid, %error, "cannot look for the processes of a tree, trying again");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            if alive.is_empty() {
+                empty_looks += 1;
+                if empty_looks == 2 {
+                    drop(self.report.send(Ending::Gone(self.tally(&alive))).await);
+                    return;
+                }
+                continue;
+            }
+            empty_looks = 0;
+            match stage {
+                Stage::Signal(signal) => {
+                    counted = false;
+                    self.send(&alive, signal);
+                }
+                Stage::Count => {
+                    if !counted {
+                        counted = true;
+                        drop(self.report.send(Ending::Survivors(self.tally(&alive))).await);
+                    }
+                    // A member that was forked after SIGKILL went round gets its own.
+                    self.send(&alive, Signal::KILL);
+                }
+            }
+            self.wait(&alive).await;
+        }
+    }
+
+    /// Who is alive, in a look that begins now. Opens the new ones.
+    async fn look(&mut self) -> io::Result<Vec<Identity>> {
+        let look = self.forest.look().await?;
+        let mut alive: Vec<Identity> = look
+            .members(&self.whole.uuid)
+            .into_iter()
+            .filter(|stat| !stat.is_dead())
+            .map(procfs::Stat::identity)
+            .filter(|identity| Some(*identity) != self.whole.except)
+            .collect();
+        for (identity, member) in &mut self.members {
+            member.ended = !alive.contains(identity);
+        }
+        alive.retain(|identity| {
+            let member = self.members.entry(*identity).or_insert(Member { fd: None, sent: None, ended: false });
+            if member.fd.is_none() {
+                match open(*identity) {
+                    Ok(Some(fd)) => member.fd = Some(Arc::new(fd)),
+                    Ok(None) => member.ended = true,
+                    Err(error) => tracing::warn!(pid = identity.pid, %error, "cannot hold a process of a tree, trying again"),
+                }
+            }
+            !member.ended
+        });
+        Ok(alive)
+    }
+
+    /// Sends the signal to all who have not had it.
+    fn send(&mut self, alive: &[Identity], signal: Signal) {
+        for identity in alive {
+            let Some(member) = self.members.get_mut(identity) else { continue };
+            let Some(fd) = &member.fd else { continue };
+            if member.sent == Some(signal) {
+                continue;
+            }
+            member.sent = Some(signal);
+            send(fd.get_ref(), identity.pid, signal);
+        }
+    }
+
+    /// Until every living member has ended, or it has become more urgent.
+    async fn wait(&mut self, alive: &[Identity]) {
+        let held: Vec<_> = alive.iter().filter_map(|identity| self.members.get(identity)?.fd.clone()).collect();
+        let all_held = held.len() == alive.len();
+        let mut ends: FuturesUnordered<_> = held
+            .into_iter()
+            .map(|fd| async move {
+                // Readable, and it stays so: the process has ended, whoever reaps it.
+                drop(fd.readable().await.map(|mut guard| guard.retain_ready()));
+            })
+            .collect();
+        tokio::select! {
+            () = async { while ends.next().await.is_some() {} }, if all_held => {}
+            () = tokio::time::sleep(RETRY), if !all_held => {}
+            changed = self.stages.changed() => drop(changed),
+        }
+    }
+
+    fn tally(&self, alive: &[Identity]) -> TreeReport {
+        let mut report = TreeReport { survivors: alive.iter().map(|identity| identity.pid).collect(), ..TreeReport::default() };
+        for (identity, member) in self.members.iter().filter(|(_, member)| member.ended) {
+            let list = if member.sent == Some(Signal::KILL) { &mut report.killed } else { &mut report.terminated };
+            list.push(identity.pid);
+        }
+        report
+    }
+}
+
+/// Sends a signal that is to end a process.
+pub(super) fn send(fd: &PidFd, pid: u32, signal: Signal) {
+    let mut result = fd.send_signal(signal.number());
+    if signal != Signal::KILL {
+        // A stopped process takes the signal only once it goes on.
+        result = result.and_then(|()| fd.send_signal(Signal::CONT.number()));
+    }
+    if let Err(error) = result
+        && error.raw_os_error() != Some(libc::ESRCH)
+    {
+        tracing::warn!(pid, %signal, %error, "cannot signal a process of a tree");
+    }
+}
+
+/// Holds a process by descriptor, if it is still the one that was meant; `None` when it has ended meanwhile.
+pub fn hold(identity: Identity) -> io::Result<Option<PidFd>> {
+    let gone = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT));
+    let fd = match PidFd::open(identity.pid) {
+        Ok(fd) => fd,
+        Err(error) if gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Read after the descriptor was opened: if the PID still has this start time now, the descriptor holds that very process.
+    match procfs::read_stat(identity.pid) {
+        Ok(stat) if stat.identity() == identity => Ok(Some(fd)),
+        Ok(_) => Ok(None),
+        Err(error) if gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn open(identity: Identity) -> io::Result<Option<AsyncFd<PidFd>>> {
+    hold(identity)?.map(|fd| AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)).transpose()
+}
+
+/// Ends a tree from outside its actor (`reap` with `children_only`): SIGTERM, wait, SIGKILL, wait, report.
+pub async fn end(forest: Arc<Forest>, whole: Whole, timeout: Duration) -> TreeReport {
+    let mut ender = Ender::begin(forest, whole, Signal::TERM, None);
+    if let Ok(Ending::Gone(report) | Ending::Survivors(report)) = tokio::time::timeout(timeout, ender.next()).await {
+        return report;
+    }
+    ender.signal(Signal::KILL);
+    if let Ok(Ending::Gone(report) | Ending::Survivors(report)) = tokio::time::timeout(KILL_WAIT, ender.next()).await {
+        return report;
+    }
+    ender.count();
+    match ender.next().await {
+        Ending::Gone(report) | Ending::Survivors(report) => report,
+    }
+}
+
+/// Sends one signal to every living member once; returns whom.
+pub async fn signal(forest: &Arc<Forest>, uuid: &str, signal: Signal) -> io::Result<Vec<u32>> {
+    let look = forest.look().await?;
+    let mut signalled = Vec::new();
+    for stat in look.members(uuid).into_iter().filter(|stat| !stat.is_dead()) {
+        if let Some(fd) = hold(stat.identity())?
+            && fd.send_signal(signal.number()).is_ok()
+        {
+            signalled.push(stat.pid);
+        }
+    }
+    Ok(signalled)
+}
