@@ -1,3 +1,4 @@
 //! procman
+pub mod client;
 pub mod protocol;
 pub mod subprocess;
