@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
 use jiff::tz::TimeZone;
@@ -104,12 +105,13 @@ impl Call<'_> {
         let mut client: Option<Client> = None;
         let mut exit = Exit::Done;
         for command in commands {
-            let timeout = deadline(command, self.timeout);
+            let (start, timeout) = (Instant::now(), deadline(command, self.timeout));
             let client = match &mut client {
                 Some(client) => client,
                 none => none.insert(Client::connect(&endpoint, ClientOptions { timeout })?),
             };
-            client.set_timeout(timeout);
+            // Connecting counts, too.
+            client.set_timeout(timeout.saturating_sub(start.elapsed()));
             let answer = client.ask(command)?;
             let report =
                 if self.json { report_json(command, &answer, self.around.terminal) } else { report(command, &answer, &self.around.style) };

@@ -33,7 +33,8 @@ Exit codes:
   0  done; for a yes-or-no question: yes
   1  the daemon said no (its code and sentence are on standard error); for a question: no
   2  the arguments are wrong, or the file that they name
-  3  no daemon was reached, or the connection broke before the answer
+  3  no daemon was reached: nobody is there, the connection broke before the answer, or what
+     answers is no procmand
   4  no answer within the time given with --timeout
 
 Examples:

@@ -96,8 +96,6 @@ pub(super) fn status_of_all(all: &StatusOfAll, style: &Style) -> Report {
         ("UNIQUE", Align::Right),
         ("THREADS", Align::Right),
         ("FILES", Align::Right),
-        ("READ", Align::Right),
-        ("WRITTEN", Align::Right),
         ("TREE", Align::Right),
         ("TREE RESIDENT", Align::Right),
     ]);
@@ -113,8 +111,6 @@ pub(super) fn status_of_all(all: &StatusOfAll, style: &Style) -> Report {
             Cell::maybe(status.and_then(|s| s.memory.uss).map(size)),
             Cell::maybe(status.map(|s| s.threads)),
             Cell::maybe(status.and_then(|s| s.fds)),
-            Cell::maybe(status.and_then(|s| s.io.read_bytes).map(size)),
-            Cell::maybe(status.and_then(|s| s.io.write_bytes).map(size)),
             Cell::maybe(status.map(|s| s.tree.processes)),
             Cell::maybe(status.map(|s| size(s.tree.rss))),
         ]);
@@ -304,9 +300,9 @@ web backoff
             "\
 procmand: PID 812, up 3d 11h, 2.5 % CPU, 23.4 MiB resident, 5 threads
 
-NAME      STATE     PID  UPTIME  CPU%  RESIDENT    UNIQUE  THREADS  FILES     READ  WRITTEN  TREE  TREE RESIDENT
-registry  running  4711  3d 4h    2.5  23.4 MiB  18.0 MiB        5     12  1.2 MiB      0 B     3       40.1 MiB
-web       stopped     -  -          -         -         -        -      -        -        -     -              -
+NAME      STATE     PID  UPTIME  CPU%  RESIDENT    UNIQUE  THREADS  FILES  TREE  TREE RESIDENT
+registry  running  4711  3d 4h    2.5  23.4 MiB  18.0 MiB        5     12     3       40.1 MiB
+web       stopped     -  -          -         -         -        -      -     -              -
 "
         );
     }

@@ -95,7 +95,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The table as lines. On a terminal the last column is cut to its width.
+    /// The table as lines. On a terminal the last column is cut to its width, if it holds texts.
     pub fn render(&self, style: &Style) -> String {
         let titles: Vec<Cell> = self.columns.iter().map(|(title, _)| Cell::new(title)).collect();
         let mut widths: Vec<usize> = titles.iter().map(|cell| width(&cell.text)).collect();
@@ -106,7 +106,9 @@ impl Table {
         }
         let last = self.columns.len().saturating_sub(1);
         let before_last: usize = widths.iter().take(last).map(|w| w + GAP.len()).sum();
-        let room = style.width.map(|terminal| terminal.saturating_sub(before_last).max(NARROWEST));
+        // Numbers are never cut: half a number is a wrong one.
+        let ends_with_text = self.columns.last().is_some_and(|(_, align)| *align == Align::Left);
+        let room = style.width.filter(|_| ends_with_text).map(|terminal| terminal.saturating_sub(before_last).max(NARROWEST));
 
         let mut lines = String::new();
         for row in std::iter::once(&titles).chain(&self.rows) {
@@ -196,6 +198,14 @@ mod tests {
         assert_eq!(table().render(&style), "NAME     PID  COMMAND\na       4711  \x1b[31msleep 100000…\x1b[0m\n漢字-b     -  x\\x1b[2J\n");
         let narrow = Style { width: Some(3), ..Style::plain() };
         assert!(table().render(&narrow).contains("  sleep 10000…\n"));
+    }
+
+    #[test]
+    fn numbers_are_never_cut() {
+        let mut table = Table::new(&[("NAME", Align::Left), ("BYTES", Align::Right)]);
+        table.row(vec![Cell::new("a"), Cell::new("12345678901234567890")]);
+        let style = Style { width: Some(10), ..Style::plain() };
+        assert_eq!(table.render(&style), "NAME                 BYTES\na     12345678901234567890\n");
     }
 
     #[test]
