@@ -136,12 +136,12 @@ fn nobody_there_exits_3_and_no_answer_4() {
 
 #[test]
 fn a_file_is_registered_entry_by_entry() {
-    let fake = Fake::start(|request| match &request.command {
-        Command::Register(register) if register.name.as_str() == "taken" => {
-            refused(request, &WireError::new(ErrorCode::AlreadyExists, "another definition"))
+    let fake = Fake::start(|request| {
+        let Command::Register(register) = &request.command else { panic!("{request:?}") };
+        match register.name.as_str() {
+            "taken" => refused(request, &WireError::new(ErrorCode::AlreadyExists, "another definition")),
+            name => done(request, &view(name, StateName::Stopped)),
         }
-        Command::Register(register) => done(request, &view(register.name.as_str(), StateName::Stopped)),
-        other => panic!("{other:?}"),
     });
     let mut program = procmanctl(&fake.endpoint)
         .args(["register", "-", "--replace"])
