@@ -1,4 +1,5 @@
 //! procman
+pub mod client;
 pub mod protocol;
 pub mod subprocess;
 pub mod sys;

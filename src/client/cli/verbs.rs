@@ -1,0 +1,320 @@
+//! One variant for each verb. The doc comments are the help texts: their first line is the short one.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+use super::parse;
+use crate::protocol::definition::Seconds;
+use crate::protocol::{Name, Signal, StateName};
+
+/// What `procmanctl` can be told to do.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Verb {
+    /// List the registered sub-processes
+    ///
+    /// One line for each, in the order of their names: its group, state, PID, how long it has been running, how often it was started again by itself,
+    /// how its last run ended, and what it runs. States: stopped, starting, running, stopping, backoff (waits for the next try), exited (ended by
+    /// itself), fatal (given up), lost.
+    #[command(
+        after_help = "Examples:\n  procmanctl list\n  procmanctl list --group core\n  procmanctl list --state fatal\n  procmanctl list --json | jq -r '.result[].name'"
+    )]
+    List {
+        /// Only those of this group
+        #[arg(long)]
+        group: Option<Name>,
+        /// Only those in this state
+        #[arg(long, value_parser = states())]
+        state: Option<StateName>,
+    },
+
+    /// Show what sub-processes use, or everything about one
+    ///
+    /// Without NAME: one line for the daemon and one for each sub-process with its memory, processor, threads, open files and process tree. With NAME:
+    /// everything about that one. The numbers are brought up to date before they are answered. With NAME the exit code is 0 when it runs (its state is
+    /// starting or running) and 1 when it does not (every other state, also when it is being ended).
+    #[command(
+        after_help = "Examples:\n  procmanctl status\n  procmanctl status registry\n  procmanctl status registry >/dev/null || echo 'it is down'"
+    )]
+    Status {
+        /// Which sub-process
+        name: Option<Name>,
+    },
+
+    /// Start a sub-process
+    ///
+    /// Starts what is registered under NAME and tells its PID. One that runs already is an error (already_running). Words after -- are added to its
+    /// arguments, and --env to its environment, for this run only.
+    #[command(after_help = "Examples:\n  procmanctl execute registry\n  procmanctl execute camera --env LOG_LEVEL=debug -- --simulator")]
+    Execute {
+        /// Which sub-process
+        name: Name,
+        /// What this run gets beyond the definition
+        #[command(flatten)]
+        extra: Extra,
+    },
+
+    /// End a sub-process and everything it has started
+    ///
+    /// Asks the whole process tree to end, waits up to the stop time-out, kills what is left, and tells what it took. One that does not run is no
+    /// error. It is not started again, whatever its restart policy. The exit code is 1 when a process outlives even SIGKILL.
+    #[command(
+        after_help = "Examples:\n  procmanctl quit registry\n  procmanctl quit --group core --stop-timeout 10\n  procmanctl quit --all"
+    )]
+    Quit {
+        /// Which sub-processes
+        #[command(flatten)]
+        target: Target,
+        /// How long they may take
+        #[command(flatten)]
+        stop: StopTimeout,
+    },
+
+    /// End a process tree the hard way
+    ///
+    /// SIGTERM to the process and every descendant, wait, SIGKILL to what is left. Unlike quit it sends SIGTERM whatever stop signal is configured, and
+    /// waits 3 seconds where --stop-timeout is not given. The exit code is 1 when a process outlives even SIGKILL.
+    #[command(after_help = "Examples:\n  procmanctl reap registry\n  procmanctl reap registry --children-only --stop-timeout 1")]
+    Reap {
+        /// Which sub-process
+        name: Name,
+        /// How long they may take
+        #[command(flatten)]
+        stop: StopTimeout,
+        /// Leave the process itself alone, end only what is below it
+        #[arg(long)]
+        children_only: bool,
+    },
+
+    /// End a sub-process and start it again
+    ///
+    /// A quit and then an execute. One that does not run is started. Words after -- and --env are for the new run only, and only with NAME.
+    #[command(
+        after_help = "Examples:\n  procmanctl restart registry\n  procmanctl restart camera --stop-timeout 10 -- --simulator\n  procmanctl restart --group core"
+    )]
+    Restart {
+        /// Which sub-processes
+        #[command(flatten)]
+        target: Target,
+        /// How long they may take
+        #[command(flatten)]
+        stop: StopTimeout,
+        /// A variable for this run only; may be given several times
+        #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse::variable, conflicts_with_all = ["group", "all"])]
+        env: Vec<(String, String)>,
+        /// Arguments for this run only
+        #[arg(last = true, value_name = "ARGS", conflicts_with_all = ["group", "all"])]
+        args: Vec<String>,
+    },
+
+    /// Send a signal to a sub-process
+    ///
+    /// The signal is said by name, with or without SIG, or by number. One that ends the process is an end nobody asked for, so that the restart policy
+    /// applies: use quit to end it for good.
+    #[command(after_help = "Examples:\n  procmanctl signal web HUP\n  procmanctl signal web SIGUSR1 --tree")]
+    Signal {
+        /// Which sub-process
+        name: Name,
+        /// HUP, SIGHUP, 1 …
+        #[arg(value_name = "SIG")]
+        signal: Signal,
+        /// To every descendant too
+        #[arg(long)]
+        tree: bool,
+    },
+
+    /// Register the sub-processes of a file
+    ///
+    /// The file holds [[process]] tables as the daemon's configuration does: a name and the keys of that sub-process, with the same [defaults] table.
+    /// A mistake is told with its line and key, and then nothing is registered. To register the same definition again is no error; another one under a
+    /// known name needs --replace. Relative paths are relative to the file.
+    #[command(
+        after_help = "Examples:\n  procmanctl register camera.toml\n  procmanctl register --replace camera.toml\n  printf '[[process]]\\nname = \"nap\"\\ncmd = [\"sleep\", \"60\"]\\n' | procmanctl register -"
+    )]
+    Register {
+        /// A TOML file, - for standard input
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Put it in the place of another definition under the same name
+        #[arg(long)]
+        replace: bool,
+    },
+
+    /// Forget a sub-process
+    ///
+    /// The name is free again afterwards. One that runs is ended first, with its whole tree.
+    #[command(after_help = "Examples:\n  procmanctl unregister nap")]
+    Unregister {
+        /// Which sub-process
+        name: Name,
+    },
+
+    /// Tell whether a sub-process runs
+    ///
+    /// Prints yes or no; the exit code is 0 for yes and 1 for no. A zombie does not run.
+    #[command(after_help = "Examples:\n  procmanctl is-running registry && echo up")]
+    IsRunning {
+        /// Which sub-process
+        name: Name,
+    },
+
+    /// Tell whether the process of a sub-process exists
+    ///
+    /// Prints yes or no; the exit code is 0 for yes and 1 for no. A zombie still exists.
+    #[command(after_help = "Examples:\n  procmanctl exists registry")]
+    Exists {
+        /// Which sub-process
+        name: Name,
+    },
+
+    /// Print how the last run of a sub-process ended
+    ///
+    /// Prints its exit code, -N when signal N ended it, or none while it runs and when it never ran. The exit code of procmanctl itself is 0 all the
+    /// same.
+    #[command(after_help = "Examples:\n  procmanctl returncode registry")]
+    Returncode {
+        /// Which sub-process
+        name: Name,
+    },
+
+    /// List the descendants of a sub-process
+    ///
+    /// Every process below it, also one that has put itself into a session of its own or has lost its parent.
+    #[command(after_help = "Examples:\n  procmanctl children registry")]
+    Children {
+        /// Which sub-process
+        name: Name,
+    },
+
+    /// Find processes of the host by their command line, with their status
+    ///
+    /// Finds those in whose command line every ITEM occurs, each within some argument. The processes need not be sub-processes of the daemon.
+    #[command(
+        after_help = "Examples:\n  procmanctl processes python egse\n  procmanctl processes --exact --case-sensitive -- -m egse.registry.server"
+    )]
+    Processes(Items),
+
+    /// Find processes of the host by their command line, with their creation time
+    ///
+    /// As processes, with the time each was created instead of its status.
+    #[command(after_help = "Examples:\n  procmanctl process-info egse\n  procmanctl --json process-info egse | jq '.result[].cmdline'")]
+    ProcessInfo(Items),
+
+    /// Tell whether a process of the host runs
+    ///
+    /// Prints the lowest PID whose command line matches as for processes, or 0; the exit code is 0 when there is one and 1 when there is none. Zombies
+    /// never match.
+    #[command(
+        after_help = "Examples:\n  procmanctl is-process-running egse.registry.server\n  procmanctl is-process-running --list python"
+    )]
+    IsProcessRunning {
+        /// What to look for
+        #[command(flatten)]
+        items: Items,
+        /// Print every PID, one a line, instead of the lowest
+        #[arg(long)]
+        list: bool,
+    },
+
+    /// List every zombie of the host
+    ///
+    /// A zombie has ended and waits for its parent to take note; the daemon leaves none of its own.
+    #[command(after_help = "Examples:\n  procmanctl zombies")]
+    Zombies,
+
+    /// Ask whether the daemon is there
+    ///
+    /// The exit code is 0 when it answers, 3 when nobody listens there and 4 when somebody does but does not answer in time.
+    #[command(after_help = "Examples:\n  procmanctl ping\n  procmanctl ping --timeout 1 --endpoint tcp://127.0.0.1:6200")]
+    Ping,
+
+    /// Tell what daemon it is and what it can do
+    ///
+    /// Its version, since when it runs, where it listens, what it can do on this host, and how many sub-processes are in which state.
+    #[command(after_help = "Examples:\n  procmanctl info")]
+    Info,
+
+    /// Have the daemon leave
+    ///
+    /// The sub-processes are quit first, in reverse order of their start.
+    #[command(after_help = "Examples:\n  procmanctl shutdown")]
+    Shutdown,
+
+    /// Print a completion script for a shell
+    ///
+    /// It completes verbs, options and the words that some options take. No daemon is asked.
+    #[command(
+        after_help = "Examples:\n  procmanctl completions bash > /etc/bash_completion.d/procmanctl\n  procmanctl completions zsh > ~/.zfunc/_procmanctl"
+    )]
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+
+    /// Print the man page, or write one for each verb
+    ///
+    /// Without --output-dir the page of procmanctl itself goes to standard output. No daemon is asked.
+    #[command(after_help = "Examples:\n  procmanctl man | man -l -\n  procmanctl man --output-dir /usr/local/share/man/man1")]
+    Man {
+        /// Write procmanctl.1 and a page for each verb into this directory, which must exist
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        output_dir: Option<PathBuf>,
+    },
+}
+
+/// Which sub-processes: exactly one of the three.
+#[derive(Args, Clone, Debug, PartialEq)]
+#[command(group = ArgGroup::new("target").required(true).multiple(false).args(["name", "group", "all"]))]
+pub struct Target {
+    /// Which sub-process
+    pub name: Option<Name>,
+    /// Every sub-process of this group
+    #[arg(long)]
+    pub group: Option<Name>,
+    /// Every sub-process
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// How long a process may take to end.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct StopTimeout {
+    /// Seconds that a process gets to end before it is killed
+    ///
+    /// The daemon waits this long between the stop signal and SIGKILL. Where it is not given, quit and restart take the definition's stop_timeout (5 s
+    /// unless configured) and reap takes 3 s. How long procmanctl itself waits for the answer is --timeout.
+    #[arg(long = "stop-timeout", value_name = "SECONDS", value_parser = parse::seconds)]
+    pub stop_timeout: Option<Seconds>,
+}
+
+/// What one run gets beyond the definition.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Extra {
+    /// A variable for this run only; may be given several times
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse::variable)]
+    pub env: Vec<(String, String)>,
+    /// Arguments for this run only
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+/// What to look for in the command lines of the host.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Items {
+    /// Texts that must all occur in the command line
+    #[arg(required = true, value_name = "ITEM")]
+    pub items: Vec<String>,
+    /// An item must equal a whole argument instead of occurring in it
+    #[arg(long)]
+    pub exact: bool,
+    /// Tell upper and lower case apart
+    #[arg(long)]
+    pub case_sensitive: bool,
+}
+
+/// The states, as words that completion and errors can list.
+fn states() -> impl TypedValueParser<Value = StateName> {
+    PossibleValuesParser::new(StateName::ALL.iter().map(|state| state.as_str())).try_map(|word| word.parse::<StateName>())
+}

@@ -1,0 +1,27 @@
+//! The client: a REQ client for programs, and all of `procmanctl` but its `main`.
+//!
+//! Knows [`crate::protocol`] and nobody else in the crate.
+//!
+//! - [`endpoint`]: where the daemon is, and which one is meant when nobody says;
+//! - [`connection`]: [`Client`], one request at a time under a deadline; [`probe`](self) asks the operating system whether anybody listens;
+//! - [`error`]: [`ClientError`], what can go wrong between the question and its answer;
+//! - [`cli`]: the verbs and their arguments, and the [`cli::Task`] each one stands for;
+//! - [`definitions`]: the `[[process]]` tables of a file, for `register`;
+//! - [`render`]: answers as tables for people, as JSON for programs;
+//! - [`run`]: one call of `procmanctl`, from its arguments to its exit code;
+//! - [`exit`]: the table of exit codes.
+
+pub mod cli;
+pub mod connection;
+pub mod definitions;
+pub mod endpoint;
+pub mod error;
+pub mod exit;
+mod probe;
+pub mod render;
+pub mod run;
+
+pub use connection::{Answer, Client, ClientOptions};
+pub use endpoint::Endpoint;
+pub use error::ClientError;
+pub use exit::Exit;

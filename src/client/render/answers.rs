@@ -1,0 +1,265 @@
+//! Every answer that is not about what is registered: sentences, yes or no, tables of host processes.
+
+use super::human::{count, duration, instant};
+use super::table::{Align, Block, Cell, Table};
+use super::text::command_line;
+use super::{Report, Style, refused};
+use crate::client::endpoint::Endpoint;
+use crate::protocol::Signal;
+use crate::protocol::reply::{
+    Capabilities, Each, Ended, Executed, HostProcess, HostProcessInfo, Info, NamedProcess, Pong, RunningPids, Signalled, Unregistered, View,
+};
+
+/// `ping`
+pub(super) fn pong(pong: &Pong, endpoint: &Endpoint, style: &Style) -> Report {
+    Report::done(format!("procmand answers at {endpoint}, its clock says {}\n", instant(pong.time, &style.zone)))
+}
+
+/// `info`
+pub(super) fn info(info: &Info, style: &Style) -> Report {
+    let mut block = Block::new(vec![Cell::new(format!("procmand {} on {}", info.version, info.hostname))]);
+    block.fact("Protocol", info.protocol.to_string());
+    block.fact("PID", info.pid.to_string());
+    block.fact("UUID", &info.uuid);
+    block.fact("Started", format!("{} ({} ago)", instant(info.started_at, &style.zone), duration(info.uptime)));
+    for endpoint in &info.endpoints {
+        block.fact("Endpoint", endpoint);
+    }
+    block.fact("Metrics", info.metrics_endpoint.as_deref().unwrap_or("not served"));
+    let Capabilities { cgroup, pidfd_exit_info, curve, subreaper } = info.capabilities;
+    let able: Vec<_> = [("cgroup", cgroup), ("pidfd_exit_info", pidfd_exit_info), ("curve", curve), ("subreaper", subreaper)]
+        .into_iter()
+        .map(|(what, able)| format!("{what} {}", if able { "yes" } else { "no" }))
+        .collect();
+    block.fact("Capabilities", able.join(", "));
+    let counts: Vec<_> = info.counts.iter().filter(|(_, number)| **number > 0).map(|(state, number)| format!("{number} {state}")).collect();
+    block.fact("Sub-processes", if counts.is_empty() { "none".to_owned() } else { counts.join(", ") });
+    Report::done(block.render(style))
+}
+
+/// `register`
+pub(super) fn registered(view: &View) -> Report {
+    Report::done(format!("{}: registered, {}\n", view.name, view.state))
+}
+
+/// `unregister`
+pub(super) fn unregistered(gone: &Unregistered) -> Report {
+    Report::done(format!("{}: unregistered\n", gone.name))
+}
+
+/// `execute` and `restart`
+pub(super) fn executed(entries: &[Each<Executed>]) -> Report {
+    let mut report = Report::done("");
+    for entry in entries {
+        match entry {
+            Each::Done(run) => report.out += &format!("{}: {}, PID {}\n", run.name, run.state, run.pid),
+            Each::Refused { name, error } => refused(&mut report, name, error),
+        }
+    }
+    report
+}
+
+/// `quit` and `reap`
+pub(super) fn ended(entries: &[Each<Ended>]) -> Report {
+    let mut report = Report::done("");
+    for entry in entries {
+        match entry {
+            Each::Done(end) => {
+                report.out += &format!("{}: {}\n", end.name, how_it_ended(end));
+                if end.survivors > 0 {
+                    let survivors = count(end.survivors.into(), "process outlives", "processes outlive");
+                    report.complain(&format_args!("{}: {survivors} SIGKILL", end.name));
+                }
+            }
+            Each::Refused { name, error } => refused(&mut report, name, error),
+        }
+    }
+    report
+}
+
+/// `2 processes ended when asked, 1 was killed, exit code 0`
+fn how_it_ended(end: &Ended) -> String {
+    let mut parts = Vec::new();
+    if !end.terminated.is_empty() {
+        parts.push(format!("{} ended when asked", count(end.terminated.len() as u64, "process", "processes")));
+    }
+    if !end.killed.is_empty() {
+        parts.push(format!("{} killed", count(end.killed.len() as u64, "process", "processes")));
+    }
+    if end.survivors > 0 {
+        parts.push(format!("{} left", count(end.survivors.into(), "process", "processes")));
+    }
+    if parts.is_empty() {
+        parts.push("nothing was left to end".to_owned());
+    }
+    match (end.signal.and_then(|number| Signal::from_number(number.into()).ok()), end.returncode) {
+        (Some(signal), _) => parts.push(format!("by SIG{signal}")),
+        (None, Some(code)) => parts.push(format!("exit code {code}")),
+        (None, None) => {}
+    }
+    parts.join(", ")
+}
+
+/// `signal`
+pub(super) fn signalled(done: &Signalled, signal: Signal) -> Report {
+    let pids: Vec<_> = done.signalled.iter().map(u32::to_string).collect();
+    Report::done(format!("{}: SIG{signal} sent to PID {}\n", done.name, pids.join(" ")))
+}
+
+/// `zombies` and `children`
+pub(super) fn named_processes(processes: &[NamedProcess], style: &Style) -> Report {
+    let mut table = Table::new(&[("PID", Align::Right), ("NAME", Align::Left), ("COMMAND", Align::Left)]);
+    for process in processes {
+        let line = command_line(&process.cmdline);
+        table.row(vec![Cell::new(process.pid.to_string()), Cell::new(&process.name), Cell::maybe((!line.is_empty()).then_some(line))]);
+    }
+    Report::done(table.render(style))
+}
+
+/// `processes`
+pub(super) fn processes(processes: &[HostProcess], style: &Style) -> Report {
+    let mut table = Table::new(&[("PID", Align::Right), ("STATUS", Align::Left), ("COMMAND", Align::Left)]);
+    for process in processes {
+        table.row(vec![Cell::new(process.pid.to_string()), Cell::new(&process.status), Cell::new(&process.cmdline)]);
+    }
+    Report::done(table.render(style))
+}
+
+/// `process-info`
+pub(super) fn process_info(processes: &[HostProcessInfo], style: &Style) -> Report {
+    let mut table = Table::new(&[("PID", Align::Right), ("CREATED", Align::Left), ("COMMAND", Align::Left)]);
+    for process in processes {
+        table.row(vec![
+            Cell::new(process.pid.to_string()),
+            Cell::new(instant(process.create_time, &style.zone)),
+            Cell::new(command_line(&process.cmdline)),
+        ]);
+    }
+    Report::done(table.render(style))
+}
+
+/// `is-process-running`
+pub(super) fn running_pids(pids: &RunningPids) -> Report {
+    match pids {
+        RunningPids::First(pid) => Report::verdict(format!("{pid}\n"), *pid != 0),
+        RunningPids::All(pids) => Report::verdict(pids.iter().map(|pid| format!("{pid}\n")).collect::<String>(), !pids.is_empty()),
+    }
+}
+
+/// `is-running` and `exists`
+pub(super) fn yes_or_no(yes: bool) -> Report {
+    Report::verdict(if yes { "yes\n" } else { "no\n" }, yes)
+}
+
+/// `returncode`
+pub(super) fn returncode(code: Option<i32>) -> Report {
+    Report::done(code.map_or_else(|| "none\n".to_owned(), |code| format!("{code}\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::exit::Exit;
+    use crate::protocol::{ErrorCode, StateName, WireError};
+
+    fn end(terminated: &[u32], killed: &[u32], survivors: u32, returncode: Option<i32>, signal: Option<i32>) -> Each<Ended> {
+        let (terminated, killed) = (terminated.to_vec(), killed.to_vec());
+        Each::Done(Ended { name: "web".parse().unwrap(), survivors, returncode, signal, terminated, killed })
+    }
+
+    fn no() -> WireError {
+        WireError::new(ErrorCode::Busy, "its queue is full\x1b[2J; try again")
+    }
+
+    #[test]
+    fn an_end_is_told_with_what_it_took() {
+        let cases = [
+            (end(&[1], &[], 0, Some(0), None), "web: 1 process ended when asked, exit code 0\n"),
+            (end(&[1, 2], &[3], 0, Some(-15), Some(15)), "web: 2 processes ended when asked, 1 process killed, by SIGTERM\n"),
+            (end(&[], &[], 0, None, None), "web: nothing was left to end\n"),
+        ];
+        for (entry, shown) in cases {
+            assert_eq!(ended(&[entry]), Report::done(shown));
+        }
+    }
+
+    #[test]
+    fn survivors_and_refusals_are_failures() {
+        let entries = [end(&[], &[7], 2, None, None), Each::Refused { name: "db".parse().unwrap(), error: no() }];
+        let report = ended(&entries);
+        assert_eq!(report.out, "web: 1 process killed, 2 processes left\n");
+        assert_eq!(report.complaints, ["web: 2 processes outlive SIGKILL", "db: busy: its queue is full\\x1b[2J; try again"]);
+        assert_eq!(report.exit, Exit::No);
+    }
+
+    #[test]
+    fn a_start_is_told_with_its_pid() {
+        let run = Executed { name: "web".parse().unwrap(), pid: 12, uuid: "u".into(), state: StateName::Starting };
+        let report = executed(&[Each::Done(run), Each::Refused { name: "db".parse().unwrap(), error: no() }]);
+        assert_eq!((report.out.as_str(), report.complaints.len(), report.exit), ("web: starting, PID 12\n", 1, Exit::No));
+    }
+
+    #[test]
+    fn questions_answer_by_their_exit_code_too() {
+        assert_eq!(yes_or_no(true), Report::done("yes\n"));
+        assert_eq!((yes_or_no(false).out.as_str(), yes_or_no(false).exit), ("no\n", Exit::No));
+        assert_eq!(running_pids(&RunningPids::First(12)), Report::done("12\n"));
+        assert_eq!(running_pids(&RunningPids::First(0)).exit, Exit::No);
+        assert_eq!(running_pids(&RunningPids::All(vec![3, 4])), Report::done("3\n4\n"));
+        assert_eq!((running_pids(&RunningPids::All(vec![])).out.as_str(), running_pids(&RunningPids::All(vec![])).exit), ("", Exit::No));
+        assert_eq!((returncode(Some(-9)), returncode(None)), (Report::done("-9\n"), Report::done("none\n")));
+    }
+
+    #[test]
+    fn host_processes_cannot_speak_to_the_terminal() {
+        let evil = "\x1b]0;owned\x07\nroot 1 init".to_owned();
+        let named = NamedProcess { pid: 7, name: evil.clone(), cmdline: vec![evil.clone(), "\u{202e}".into()] };
+        let zombie = NamedProcess { pid: 12345, name: "sh".into(), cmdline: vec![] };
+        assert_eq!(
+            named_processes(&[named, zombie], &Style::plain()).out,
+            "  PID  NAME                           COMMAND
+    7  \\x1b]0;owned\\x07\\nroot 1 init  '\\x1b]0;owned\\x07\\nroot 1 init' \\u{202e}
+12345  sh                             -
+"
+        );
+        let process = HostProcess { pid: 7, status: "sleeping".into(), cmdline: evil.clone() };
+        assert_eq!(processes(&[process], &Style::plain()).out, "PID  STATUS    COMMAND\n  7  sleeping  \\x1b]0;owned\\x07\\nroot 1 init\n");
+        let process = HostProcessInfo { pid: 7, cmdline: vec![evil], create_time: 0.0 };
+        assert_eq!(
+            process_info(&[process], &Style::plain()).out,
+            "PID  CREATED                  COMMAND\n  7  1970-01-01 00:00:00 UTC  '\\x1b]0;owned\\x07\\nroot 1 init'\n"
+        );
+    }
+
+    #[test]
+    fn info_is_a_block() {
+        let info_reply = Info {
+            version: "0.1.0".into(),
+            protocol: 1,
+            pid: 812,
+            uuid: "u".into(),
+            uptime: 300.0,
+            started_at: 1_795_356_185.0,
+            hostname: "bench".into(),
+            endpoints: vec!["ipc:///a".into(), "tcp://127.0.0.1:6200".into()],
+            metrics_endpoint: None,
+            capabilities: Capabilities { cgroup: false, pidfd_exit_info: true, curve: true, subreaper: true },
+            counts: StateName::ALL.iter().map(|state| (*state, u64::from(*state == StateName::Running) * 3)).collect(),
+        };
+        assert_eq!(
+            info(&info_reply, &Style::plain()).out,
+            "\
+procmand 0.1.0 on bench
+       Protocol: 1
+            PID: 812
+           UUID: u
+        Started: 2026-11-22 14:03:05 UTC (5m 00s ago)
+       Endpoint: ipc:///a
+       Endpoint: tcp://127.0.0.1:6200
+        Metrics: not served
+   Capabilities: cgroup no, pidfd_exit_info yes, curve yes, subreaper yes
+  Sub-processes: 3 running
+"
+        );
+    }
+}
