@@ -1,3 +1,4 @@
 //! procman
+pub mod config;
 pub mod protocol;
 pub mod subprocess;
