@@ -1,0 +1,122 @@
+//! The configuration file: TOML text to a checked [`Config`], with every mistake told at once, each with its file, line and key.
+//!
+//! - [`diagnostic`]: one remark about a file, and the list of all that is wrong;
+//! - [`endpoint`]: where the control door opens;
+//! - [`places`]: the paths used where nobody says another, for root and for everybody else;
+//! - `document`: text to tables whose every value knows its line;
+//! - `settings`: `[daemon]`, `[control]`, `[metrics]`;
+//! - `process`: `[defaults]` and `[[process]]`;
+//! - `load`: the only one that touches the file system: reads files, follows `include`, asks for users and groups.
+//!
+//! The daemon may call; the room itself knows `protocol` and the specification of a sub-process, and starts nothing.
+
+pub mod diagnostic;
+mod document;
+pub mod endpoint;
+mod load;
+pub mod places;
+mod process;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use diagnostic::{ConfigErrors, Diagnostic};
+pub use endpoint::{Endpoint, Host, InvalidEndpoint};
+pub use places::Places;
+
+use crate::protocol::Name;
+use crate::protocol::definition::Definition;
+use crate::subprocess::spec::Spec;
+
+/// Everything the configuration says, with the built-in defaults where it is silent. All paths are absolute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the daemon keeps what must outlive it.
+    pub state_dir: PathBuf,
+    /// Where its sockets are.
+    pub runtime_dir: PathBuf,
+    /// The control door.
+    pub control: Control,
+    /// Metrics over HTTP.
+    pub metrics: Metrics,
+    /// The sub-processes, in the order of the file; those of included files follow, in the order of the files. No two have the same name.
+    pub processes: Vec<Spec>,
+    /// The configuration file, absolute. It need not exist: without `--config` the built-in defaults do.
+    pub source: PathBuf,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// Where clients come in; at least one, no two the same.
+    pub endpoints: Vec<Endpoint>,
+    /// The largest request in bytes.
+    pub max_request_bytes: usize,
+    /// Permission bits of an ipc socket, at most `0o777`.
+    pub socket_mode: u32,
+    /// Group of an ipc socket; `None` leaves the daemon's own.
+    pub socket_group: Option<String>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// Address and port of the HTTP server; `None` means that there is none. Port 0 takes any free one.
+    pub listen: Option<SocketAddr>,
+    /// Time between two refreshes of what is served.
+    pub refresh_interval: Duration,
+    /// Put before the names of the daemon's own `psutil_…` families; empty or a Prometheus name.
+    pub prefix: String,
+}
+
+/// A configuration that is right, and what is nevertheless worth saying about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Remarks for the log: nothing that keeps the daemon from starting.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Config {
+    /// Reads a configuration file and all that it includes.
+    ///
+    /// Defaults are those of the user who runs this ([`Places::of_this_user`]).
+    ///
+    /// # Errors
+    /// Everything that is wrong with the files, at once.
+    pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+        load::load(path, &Places::of_this_user())
+    }
+
+    /// What a daemon without `--config` runs with: the file at [`Places::config_file`], or where there is none, the built-in defaults.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_default() -> Result<Loaded, ConfigErrors> {
+        load::load_default(&Places::of_this_user())
+    }
+
+    /// Checks a text as if it stood in `file`, without touching the file system: `include` patterns are checked but not followed,
+    /// users and groups are not looked up.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, at once.
+    pub fn from_text(text: &str, file: &Path, places: &Places) -> Result<Loaded, ConfigErrors> {
+        load::from_text(text, file, places)
+    }
+}
+
+/// Reads a text that holds only `[[process]]` tables, and `[defaults]` for them: what `register` can be given.
+///
+/// Relative paths are relative to the directory of `file`, which is not opened. The definitions are complete but for the built-in defaults.
+///
+/// # Errors
+/// Everything that is wrong with the text, at once.
+pub fn parse_processes(text: &str, file: &Path) -> Result<Vec<(Name, Definition)>, ConfigErrors> {
+    load::parse_processes(text, file)
+}

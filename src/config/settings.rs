@@ -1,0 +1,276 @@
+//! `[daemon]`, `[control]` and `[metrics]`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::document::{Document, Said, Table};
+use super::endpoint::Endpoint;
+use super::places::Places;
+use super::{Control, Metrics};
+use crate::protocol::DEFAULT_MAX_REQUEST_BYTES;
+use crate::protocol::definition::Seconds;
+
+/// The tables of the main file.
+pub(super) const TABLES: &[&str] = &["daemon", "control", "metrics", "defaults", "process"];
+/// Tables that a later version knows.
+pub(super) const LATER_TABLES: &[&str] = &["events", "cgse"];
+/// The keys of `[daemon]`.
+pub(super) const DAEMON_KEYS: &[&str] = &["state_dir", "runtime_dir", "include"];
+/// The keys of `[control]`.
+pub(super) const CONTROL_KEYS: &[&str] = &["endpoints", "max_request_bytes", "socket_mode", "socket_group", "allow_insecure_tcp"];
+const LATER_CONTROL_KEYS: &[&str] = &["curve", "client"];
+/// The keys of `[metrics]`.
+pub(super) const METRICS_KEYS: &[&str] = &["listen", "refresh_interval", "prefix"];
+
+/// The file name of the control socket in the runtime directory, where no endpoint is said.
+const CONTROL_SOCKET: &str = "control.sock";
+/// Least and most of `max_request_bytes`: below, not even a `register` fits; above, a few clients could fill the memory.
+const REQUEST_BYTES: std::ops::RangeInclusive<usize> = 1024..=64 << 20;
+/// The default of `socket_mode`: the daemon's user and the socket's group may command it.
+const SOCKET_MODE: u32 = 0o660;
+/// The default of `listen`.
+const METRICS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9469);
+/// Least and most seconds of `refresh_interval`: below, the refresh would be the load; above, the metrics would be history.
+const REFRESH_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
+
+/// What the main file says beside sub-processes.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) state_dir: PathBuf,
+    pub(super) runtime_dir: PathBuf,
+    pub(super) include: Vec<Said<String>>,
+    pub(super) control: Control,
+    /// The line of `socket_group`, which is looked up only by who may touch the system.
+    pub(super) socket_group_line: Option<usize>,
+    pub(super) metrics: Metrics,
+}
+
+/// Takes the three tables out of the main file. Where something is wrong the default stands in, so that the rest can be checked.
+pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places: &Places) -> Settings {
+    let mut daemon = doc.take_table(root, "daemon");
+    let mut control = doc.take_table(root, "control");
+    let mut metrics = doc.take_table(root, "metrics");
+    for (table, known, later) in
+        [(&daemon, DAEMON_KEYS, &[][..]), (&control, CONTROL_KEYS, LATER_CONTROL_KEYS), (&metrics, METRICS_KEYS, &[])]
+    {
+        if let Some(table) = table {
+            doc.check_keys(table, known, later);
+        }
+    }
+    let (state_dir, _) = directory(doc, daemon.as_mut(), "state_dir", places.state_dir.as_deref());
+    let (runtime_dir, runtime_dir_line) = directory(doc, daemon.as_mut(), "runtime_dir", places.runtime_dir.as_deref());
+    let include = daemon.as_mut().map(|daemon| include(doc, daemon)).unwrap_or_default();
+    let (control, socket_group_line) = read_control(doc, control.as_mut(), &runtime_dir, runtime_dir_line);
+    let metrics = read_metrics(doc, metrics.as_mut());
+    Settings { state_dir, runtime_dir, include, control, socket_group_line, metrics }
+}
+
+/// The line of the table's header, or of the file where it has none: where to complain about a default.
+fn line_of(table: Option<&Table<'_>>) -> usize {
+    table.map_or(1, |table| table.line)
+}
+
+fn directory<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, key: &str, default: Option<&Path>) -> (PathBuf, usize) {
+    let line = line_of(table.as_deref());
+    let path = format!("daemon.{key}");
+    if let Some(table) = table {
+        match doc.take_value(table, key) {
+            None => {}
+            Some((path, line, value)) => {
+                if let Some(said) = doc.read::<PathBuf>(value, &path) {
+                    match doc.absolute(&said.value) {
+                        Ok(dir) => return (dir, line),
+                        Err(why) => doc.error(line, path, why),
+                    }
+                }
+                return (default.map(Path::to_owned).unwrap_or_else(|| "/".into()), line);
+            }
+        }
+    }
+    match default {
+        Some(default) => (default.to_owned(), line),
+        None => {
+            doc.error(line, path, "you have no home directory to put it in by default; say which directory to use");
+            ("/".into(), line)
+        }
+    }
+}
+
+fn include<'t>(doc: &mut Document<'t, '_>, daemon: &mut Table<'t>) -> Vec<Said<String>> {
+    let mut patterns = doc.take_list::<String>(daemon, "include").map(|list| list.value).unwrap_or_default();
+    patterns.retain(|pattern| match glob::Pattern::new(&pattern.value) {
+        _ if pattern.value.is_empty() || pattern.value.contains('\0') => {
+            doc.error(pattern.line, daemon.key("include"), "this is no path");
+            false
+        }
+        Ok(_) => true,
+        Err(error) => {
+            doc.error(pattern.line, daemon.key("include"), format!("{:?} is no pattern: {}", pattern.value, error.msg));
+            false
+        }
+    });
+    patterns
+}
+
+fn read_control<'t>(
+    doc: &mut Document<'t, '_>,
+    table: Option<&mut Table<'t>>,
+    runtime_dir: &Path,
+    runtime_dir_line: usize,
+) -> (Control, Option<usize>) {
+    let mut insecure = false;
+    let mut control =
+        Control { endpoints: Vec::new(), max_request_bytes: DEFAULT_MAX_REQUEST_BYTES, socket_mode: SOCKET_MODE, socket_group: None };
+    let mut group_line = None;
+    let mut said_endpoints = None;
+    let mut has_endpoints = false;
+    if let Some(table) = table {
+        insecure = doc.take(table, "allow_insecure_tcp").is_some_and(|said| said.value);
+        if let Some(said) = doc.take::<i64>(table, "max_request_bytes") {
+            match usize::try_from(said.value).ok().filter(|bytes| REQUEST_BYTES.contains(bytes)) {
+                Some(bytes) => control.max_request_bytes = bytes,
+                None => doc.error(
+                    said.line,
+                    table.key("max_request_bytes"),
+                    format!("{} is out of range: {} to {} bytes", said.value, REQUEST_BYTES.start(), REQUEST_BYTES.end()),
+                ),
+            }
+        }
+        if let Some(mode) = socket_mode(doc, table) {
+            control.socket_mode = mode;
+        }
+        if let Some(said) = doc.take::<String>(table, "socket_group") {
+            if said.value.is_empty() || said.value.contains('\0') {
+                doc.error(
+                    said.line,
+                    table.key("socket_group"),
+                    "this is no group's name; leave the key out to keep the daemon's own group",
+                );
+            } else {
+                group_line = Some(said.line);
+                control.socket_group = Some(said.value);
+            }
+        }
+        has_endpoints = table.has("endpoints");
+        said_endpoints = doc.take_list::<String>(table, "endpoints");
+    }
+    if let Some(said) = said_endpoints {
+        control.endpoints = endpoints(doc, &said, insecure);
+    } else if !has_endpoints {
+        match Endpoint::ipc(runtime_dir.join(CONTROL_SOCKET)) {
+            Ok(endpoint) => control.endpoints = vec![endpoint],
+            Err(error) => doc.error(
+                runtime_dir_line,
+                "control.endpoints".into(),
+                format!("by default it is in the runtime directory, but {error}; say another daemon.runtime_dir or control.endpoints"),
+            ),
+        }
+    }
+    (control, group_line)
+}
+
+fn endpoints(doc: &mut Document<'_, '_>, said: &Said<Vec<Said<String>>>, insecure: bool) -> Vec<Endpoint> {
+    let key = || "control.endpoints".to_owned();
+    if said.value.is_empty() {
+        doc.error(said.line, key(), "without an endpoint nobody could command the daemon; leave the key out for the default one");
+    }
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for Said { value, line } in &said.value {
+        let endpoint = match endpoint(doc, value) {
+            Ok(endpoint) => endpoint,
+            Err(message) => {
+                doc.error(*line, key(), message);
+                continue;
+            }
+        };
+        if endpoints.iter().any(|other| endpoint.collides_with(other)) {
+            doc.error(*line, key(), format!("{endpoint} is said twice"));
+            continue;
+        }
+        if let Endpoint::Tcp { .. } = endpoint {
+            if endpoint.is_local() {
+                doc.warning(
+                    *line,
+                    key(),
+                    format!("every user of this host can command the daemon at {endpoint}; an ipc endpoint has permissions"),
+                );
+            } else if insecure {
+                doc.warning(*line, key(), format!("whoever reaches {endpoint} over the network can run any program as the daemon's user"));
+            } else {
+                let message = format!(
+                    "{endpoint} is open to the network, unencrypted and without authentication: listen on 127.0.0.1 and go through an SSH tunnel, or \
+                     say `allow_insecure_tcp = true` if whoever reaches it may run any program as the daemon's user"
+                );
+                doc.error(*line, key(), message);
+            }
+        }
+        endpoints.push(endpoint);
+    }
+    endpoints
+}
+
+/// A path that begins with a dot is relative to the file like every other; for one that begins with a name a slash was more likely forgotten.
+fn endpoint(doc: &Document<'_, '_>, text: &str) -> Result<Endpoint, String> {
+    match text.strip_prefix("ipc://") {
+        Some(path) if path.starts_with("./") || path.starts_with("../") => {
+            let path = doc.absolute(Path::new(path))?;
+            Endpoint::ipc(path).map_err(|error| error.to_string())
+        }
+        _ => text.parse().map_err(|error: super::InvalidEndpoint| error.to_string()),
+    }
+}
+
+/// Permission bits are octal for everybody, and TOML has octal integers: a decimal 660 would silently be 0o1224, 400 would be 0o620.
+fn socket_mode<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>) -> Option<u32> {
+    let (path, line, value) = doc.take_value(table, "socket_mode")?;
+    let octal = value.get_ref().as_integer().filter(|number| number.radix() == 8);
+    let mode = octal.and_then(|number| u32::from_str_radix(number.as_str(), 8).ok()).filter(|mode| *mode <= 0o777);
+    match mode {
+        None => doc.error(line, path, "write the permissions as an octal number from 0o000 to 0o777, such as 0o660"),
+        Some(mode) if mode & 0o002 != 0 => {
+            doc.warning(line, path, format!("with {mode:#05o} every user of this host can command the daemon"));
+        }
+        Some(_) => {}
+    }
+    mode
+}
+
+fn read_metrics<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>) -> Metrics {
+    let mut metrics = Metrics { listen: Some(METRICS_LISTEN), refresh_interval: Duration::from_secs(1), prefix: String::new() };
+    let Some(table) = table else { return metrics };
+    if let Some(said) = doc.take::<String>(table, "listen") {
+        match said.value.parse::<SocketAddr>() {
+            Ok(address) => metrics.listen = Some(address),
+            Err(_) if said.value.is_empty() => metrics.listen = None,
+            Err(_) => doc.error(
+                said.line,
+                table.key("listen"),
+                "say an IP address and a port: \"127.0.0.1:9469\", \"0.0.0.0:9469\" for every IPv4 address, \"[::1]:9469\", or \"\" for no metrics",
+            ),
+        }
+    }
+    if let Some(said) = doc.take::<Seconds>(table, "refresh_interval") {
+        if REFRESH_SECONDS.contains(&said.value.get()) {
+            metrics.refresh_interval = said.value.duration();
+        } else {
+            let message = format!("{} is out of range: {} to {} seconds", said.value.get(), REFRESH_SECONDS.start(), REFRESH_SECONDS.end());
+            doc.error(said.line, table.key("refresh_interval"), message);
+        }
+    }
+    if let Some(said) = doc.take::<String>(table, "prefix") {
+        if is_prefix(&said.value) {
+            metrics.prefix = said.value;
+        } else {
+            doc.error(said.line, table.key("prefix"), "a prefix is letters, digits, `_` and `:`, and does not begin with a digit");
+        }
+    }
+    metrics
+}
+
+/// Whether this may begin the name of a metric (`[a-zA-Z_:][a-zA-Z0-9_:]*`, "Data model" in Prometheus' documentation), or is empty.
+fn is_prefix(text: &str) -> bool {
+    text.len() <= 64
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'))
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+}

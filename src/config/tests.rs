@@ -1,0 +1,548 @@
+//! The room as a whole: texts and files in, configuration or diagnostics out.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::definition::Output;
+use crate::protocol::{RestartPolicy, Signal};
+
+const COMPLETE: &str = include_str!("../../config/procmand.toml");
+const DEMO: &str = include_str!("../../config/demo.toml");
+
+fn check(text: &str) -> Result<Loaded, ConfigErrors> {
+    Config::from_text(text, Path::new("/etc/procman/test.toml"), &Places::system())
+}
+
+fn good(text: &str) -> Config {
+    check(text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}")).config
+}
+
+/// The diagnostics of a text that is wrong, without the file's name.
+fn bad(text: &str) -> Vec<String> {
+    match check(text) {
+        Ok(_) => panic!("nothing was found wrong with\n{text}"),
+        Err(ConfigErrors(errors)) => errors.iter().map(|e| e.to_string().replacen("/etc/procman/test.toml:", "", 1)).collect(),
+    }
+}
+
+/// Checks that a text has exactly these mistakes, each said by the beginning of its diagnostic and a part of it.
+fn wrong(text: &str, expected: &[(&str, &str)]) {
+    let found = bad(text);
+    let matches =
+        found.len() == expected.len() && found.iter().zip(expected).all(|(f, (start, part))| f.starts_with(start) && f.contains(part));
+    assert!(matches, "expected {expected:#?}, found {found:#?}");
+}
+
+/// The lines that are commented out, with their comment sign taken away: `#key = …` and `#[table]`, but not `# prose`.
+fn uncommented(text: &str) -> String {
+    text.lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')).unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n")
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let config = good("");
+    assert_eq!(config.state_dir, Path::new("/var/lib/procman"));
+    assert_eq!(config.control.endpoints, ["ipc:///run/procman/control.sock".parse().unwrap()]);
+    assert_eq!((config.control.max_request_bytes, config.control.socket_mode, config.control.socket_group), (1 << 20, 0o660, None));
+    assert_eq!(config.metrics.listen, Some("127.0.0.1:9469".parse().unwrap()));
+    assert_eq!((config.metrics.refresh_interval, config.metrics.prefix.as_str()), (Duration::from_secs(1), ""));
+    assert_eq!(config.processes, []);
+    assert_eq!(config.source, Path::new("/etc/procman/test.toml"));
+}
+
+#[test]
+fn the_complete_file_says_the_defaults() {
+    let process = "\n[[process]]\nname = 'x'\ncmd = ['y']\n";
+    let said = check(&format!("{COMPLETE}{process}")).unwrap();
+    assert_eq!(said, check(process).unwrap());
+    assert_eq!(said.warnings, []);
+}
+
+#[test]
+fn the_complete_file_shows_every_key_and_no_other() {
+    let text = uncommented(COMPLETE);
+    let config = good(&text);
+    assert_eq!(config.processes.len(), 1);
+    assert_eq!(config.control.socket_group.as_deref(), Some("procman"));
+
+    let table: toml::Table = text.parse().unwrap();
+    fn keys(table: &toml::Table) -> Vec<&str> {
+        table.keys().map(String::as_str).collect()
+    }
+    let sorted = |keys: &[&'static str]| {
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        keys
+    };
+    assert_eq!(keys(&table), sorted(settings::TABLES));
+    for (name, expected) in [
+        ("daemon", settings::DAEMON_KEYS),
+        ("control", settings::CONTROL_KEYS),
+        ("metrics", settings::METRICS_KEYS),
+        ("defaults", Definition::KEYS),
+    ] {
+        assert_eq!(keys(table[name].as_table().unwrap()), sorted(expected), "[{name}]");
+    }
+    for key in ["backoff", "start_limit"] {
+        assert_eq!(keys(table["defaults"][key].as_table().unwrap()), sorted(process::sub_keys(key).unwrap()), "{key}");
+    }
+}
+
+#[test]
+fn the_keys_inside_a_key_are_those_of_the_definition() {
+    for key in Definition::KEYS {
+        let table = match process::sub_keys(key) {
+            None => continue,
+            Some(keys) => keys.iter().map(|key| format!("{key} = 2")).collect::<Vec<_>>().join(", "),
+        };
+        let definition: Definition = toml::from_str(&format!("{key} = {{ {table} }}")).unwrap();
+        let back = serde_json::to_value(&definition).unwrap();
+        assert_eq!(back[key].as_object().unwrap().len(), process::sub_keys(key).unwrap().len());
+        let unknown = toml::from_str::<Definition>(&format!("{key} = {{ xyzzy = 1 }}")).unwrap_err();
+        for known in process::sub_keys(key).unwrap() {
+            assert!(unknown.message().contains(&format!("`{known}`")), "{unknown}");
+        }
+        assert_eq!(unknown.message().matches('`').count(), 2 * (1 + process::sub_keys(key).unwrap().len()), "{unknown}");
+    }
+}
+
+#[test]
+fn the_demonstration_is_right() {
+    let loaded = Config::from_text(DEMO, Path::new("/src/procman/config/demo.toml"), &Places::system()).unwrap();
+    let config = loaded.config;
+    assert_eq!(config.state_dir, Path::new("/src/procman/target/demo/state"));
+    let endpoints: Vec<_> = config.control.endpoints.iter().map(Endpoint::to_string).collect();
+    assert_eq!(endpoints, [format!("ipc://{}/control.sock", config.runtime_dir.display()), "tcp://127.0.0.1:4269".into()]);
+    let said: Vec<_> = config.processes.iter().map(|p| (p.name.as_str(), p.autostart)).collect();
+    assert_eq!(said, [("ticker", true), ("worker", true), ("flaky", true), ("stubborn", false), ("crash-loop", false)]);
+    assert_eq!(config.processes[0].stdout, Output::File("/src/procman/target/demo/ticker.log".into()));
+    // The one remark is about the TCP port.
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    assert!(loaded.warnings[0].message.contains("4269"));
+}
+
+#[test]
+fn every_key_does_what_it_says() {
+    let config = good(
+        r#"
+        [daemon]
+        state_dir = "state"
+        runtime_dir = "../run"
+        [control]
+        endpoints = ["ipc:///run/x.sock", "ipc://./y.sock", "tcp://127.0.0.1:4269", "tcp://*:*"]
+        max_request_bytes = 67_108_864
+        socket_mode = 0o600
+        socket_group = "staff"
+        allow_insecure_tcp = true
+        [metrics]
+        listen = ""
+        refresh_interval = 3600
+        prefix = "my:_1"
+        [defaults]
+        user = "nobody"
+        env = { A = "1" }
+        backoff = { initial = 1 }
+        [[process]]
+        name = "b"
+        cmd = ["x"]
+        env = { B = "2" }
+        cwd = "work"
+        stderr = "file:logs/b"
+        stop_signal = "SIGINT"
+        [[process]]
+        name = "a"
+        cmd = ["x", "y"]
+        restart = "on-failure"
+        [process.backoff]
+        max = 5
+        "#,
+    );
+    assert_eq!((config.state_dir, config.runtime_dir), ("/etc/procman/state".into(), "/etc/run".into()));
+    let endpoints: Vec<_> = config.control.endpoints.iter().map(Endpoint::to_string).collect();
+    assert_eq!(endpoints, ["ipc:///run/x.sock", "ipc:///etc/procman/y.sock", "tcp://127.0.0.1:4269", "tcp://*:*"]);
+    assert_eq!((config.control.max_request_bytes, config.control.socket_mode), (64 << 20, 0o600));
+    assert_eq!(config.control.socket_group.as_deref(), Some("staff"));
+    let metrics = Metrics { listen: None, refresh_interval: Duration::from_secs(3600), prefix: "my:_1".into() };
+    assert_eq!(config.metrics, metrics);
+    let [b, a] = &config.processes[..] else { panic!("{:?}", config.processes) };
+    assert_eq!((b.name.as_str(), b.user.as_deref(), b.stop_signal.number()), ("b", Some("nobody"), 2));
+    assert_eq!(b.env, [("B".to_owned(), "2".to_owned())].into());
+    assert_eq!(b.cwd.as_deref(), Some(Path::new("/etc/procman/work")));
+    assert_eq!(b.stderr, Output::File("/etc/procman/logs/b".into()));
+    assert_eq!(b.policy.backoff.initial, Duration::from_secs(1));
+    assert_eq!((a.policy.restart, a.stop_signal, a.env.len()), (RestartPolicy::OnFailure, Signal::TERM, 1));
+    // A table that an entry says replaces the default's table as a whole.
+    assert_eq!((a.policy.backoff.initial, a.policy.backoff.max), (Duration::from_millis(500), Duration::from_secs(5)));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_their_order() {
+    wrong(
+        r#"[daemon]
+state_dri = "x"
+runtime_dir = 5
+include = ["a[", ""]
+[control]
+endpoints = [
+  "ipc://run/x",
+  "tcp://*:1",
+  "ipc:///x",
+  "ipc:///x",
+]
+max_request_bytes = 10
+socket_mode = 660
+socket_group = ""
+curve = {}
+[metrics]
+listen = "localhost:1"
+refresh_interval = 0.05
+prefix = "1a"
+[metric]
+[defaults]
+stop_timeout = -1
+name = "x"
+[[process]]
+name = "a b"
+cmd = "sleep 1"
+stop_signal = "NONE"
+success_codes = [0, 256]
+backoff = { initial = "1s", initail = 3, factor = 0.5 }
+[[process]]
+cmd = []
+args = [
+  "a",
+  1,
+]
+stdout = "file:"
+env = { A = 1, B = "x", "C=" = "y" }
+ready = { tcp = "x" }
+[[process]]
+name = "x"
+cwd = "~/x"
+stderr = "log"
+"#,
+        &[
+            ("2: daemon.state_dri: ", "did you mean `state_dir`?"),
+            ("3: daemon.runtime_dir: ", "expected a path in quotes"),
+            ("4: daemon.include: ", "\"a[\" is no pattern"),
+            ("4: daemon.include: ", "no path"),
+            ("7: control.endpoints: ", "three slashes"),
+            ("8: control.endpoints: ", "allow_insecure_tcp"),
+            ("10: control.endpoints: ", "said twice"),
+            ("12: control.max_request_bytes: ", "1024 to 67108864"),
+            ("13: control.socket_mode: ", "0o660"),
+            ("14: control.socket_group: ", "no group's name"),
+            ("15: control.curve: ", "does not know this key"),
+            ("17: metrics.listen: ", "\"127.0.0.1:9469\""),
+            ("18: metrics.refresh_interval: ", "0.1 to 3600"),
+            ("19: metrics.prefix: ", "digit"),
+            ("20: metric: ", "did you mean `metrics`?"),
+            ("22: defaults.stop_timeout: ", "not a time"),
+            ("23: defaults.name: ", "no such key"),
+            ("25: process[#1].name: ", "is not a name"),
+            ("26: process[#1].cmd: ", "list of words"),
+            ("27: process[#1].stop_signal: ", "is not a signal"),
+            ("28: process[#1].success_codes: ", "from 0 to 255"),
+            ("29: process[#1].backoff.initail: ", "did you mean `initial`?"),
+            ("29: process[#1].backoff.initial: ", "expected a number"),
+            ("30: process[#2].name: ", "needs a name"),
+            ("31: process[#2].cmd: ", "which program"),
+            ("34: process[#2].args: ", "in quotes"),
+            ("36: process[#2].stdout: ", "is not an output"),
+            ("37: process[#2].env.A: ", "in quotes"),
+            ("38: process[#2].ready: ", "does not know this key"),
+            ("39: process[x].cmd: ", "which program"),
+            ("41: process[x].cwd: ", "`~` is not expanded"),
+            ("42: process[x].stderr: ", "is not an output"),
+        ],
+    );
+}
+
+#[test]
+fn a_table_of_the_wrong_shape_is_explained() {
+    wrong("[process]\nname = 'x'", &[("1: process: ", "two brackets")]);
+    wrong("process = [1]", &[("1: process: ", "not an integer")]);
+    wrong("daemon = 1\n[[control]]\n", &[("1: daemon: ", "[daemon]"), ("2: control: ", "not an array")]);
+    wrong("[control]\nendpoints = 'ipc:///x'", &[("2: control.endpoints: ", "must be a list")]);
+    wrong("[control]\nendpoints = []", &[("2: control.endpoints: ", "nobody could command")]);
+}
+
+#[test]
+fn the_permissions_are_octal_or_refused() {
+    assert_eq!(good("[control]\nsocket_mode = 0o000").control.socket_mode, 0);
+    for mode in ["400", "432", "0x1b0", "0o1000", "-1", "'0660'", "0.5", "99999999999999999999"] {
+        wrong(&format!("[control]\nsocket_mode = {mode}"), &[("2: control.socket_mode: ", "octal")]);
+    }
+    let warnings = check("[control]\nsocket_mode = 0o666").unwrap().warnings;
+    assert!(warnings[0].message.contains("every user"), "{warnings:?}");
+}
+
+#[test]
+fn numbers_are_in_range() {
+    for bytes in ["1023", "67108865", "-1", "99999999999999999999", "1e6"] {
+        assert_eq!(bad(&format!("[control]\nmax_request_bytes = {bytes}")).len(), 1, "{bytes}");
+    }
+    for seconds in ["0", "0.09", "3601", "nan", "inf", "-1", "'1s'"] {
+        assert_eq!(bad(&format!("[metrics]\nrefresh_interval = {seconds}")).len(), 1, "{seconds}");
+    }
+    assert_eq!(good("[metrics]\nrefresh_interval = 0.1").metrics.refresh_interval, Duration::from_millis(100));
+}
+
+#[test]
+fn tcp_is_refused_or_warned_about() {
+    let endpoint = |endpoint: &str, more: &str| check(&format!("[control]\nendpoints = ['{endpoint}']\n{more}"));
+    assert!(endpoint("ipc:///x", "").unwrap().warnings.is_empty());
+    let loopback = endpoint("tcp://[::1]:5", "").unwrap().warnings;
+    assert!(loopback[0].to_string().starts_with("/etc/procman/test.toml:2: control.endpoints: every user of this host"), "{loopback:?}");
+    for open in ["tcp://0.0.0.0:5", "tcp://*:5", "tcp://192.0.2.1:*", "tcp://[::]:5", "tcp://eth0:5"] {
+        let message = endpoint(open, "").unwrap_err().to_string();
+        assert!(message.contains("SSH tunnel") && message.contains("allow_insecure_tcp = true"), "{message}");
+        assert!(endpoint(open, "allow_insecure_tcp = false").is_err());
+        let warnings = endpoint(open, "allow_insecure_tcp = true").unwrap().warnings;
+        assert!(warnings[0].message.contains("any program"), "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_default_socket_path_that_is_too_long_is_told_where_it_was_caused() {
+    let deep = format!("/{}", "d".repeat(100));
+    wrong(&format!("[daemon]\n\nruntime_dir = '{deep}'"), &[("3: control.endpoints: ", "another daemon.runtime_dir")]);
+    good(&format!("[daemon]\nruntime_dir = '{deep}'\n[control]\nendpoints = ['ipc:///x']"));
+}
+
+#[test]
+fn who_has_no_home_must_say_where() {
+    let places = Places { config_file: None, state_dir: None, runtime_dir: None };
+    let check = |text: &str| Config::from_text(text, Path::new("/x.toml"), &places);
+    let ConfigErrors(errors) = check("").unwrap_err();
+    assert_eq!(errors.iter().map(|e| e.key.as_deref().unwrap()).collect::<Vec<_>>(), ["daemon.state_dir", "daemon.runtime_dir"]);
+    assert!(check("[daemon]\nstate_dir = '/s'\nruntime_dir = '/r'").is_ok());
+    assert_eq!(check("not toml").unwrap_err().0.len(), 1);
+}
+
+#[test]
+fn a_wrong_default_is_told_once() {
+    let entries = "[[process]]\nname = 'a'\ncmd = ['x']\n[[process]]\nname = 'b'\ncmd = ['x']\nbackoff = { factor = 0 }\n";
+    wrong(
+        &format!("[defaults]\nstderr = 'file:x'\nstdout = 'stdout'\nbackoff = {{ factor = 0.5 }}\n{entries}"),
+        &[("3: defaults.stdout: ", "itself"), ("4: defaults.backoff: ", "factor"), ("11: process[b].backoff: ", "factor")],
+    );
+}
+
+#[test]
+fn a_name_is_taken_once() {
+    wrong(
+        "[[process]]\nname = 'a'\ncmd = ['x']\n[[process]]\ncmd = ['x']\nname = 'a'\n",
+        &[("6: process[a].name: ", "taken by the sub-process at /etc/procman/test.toml:2")],
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_lines() {
+    let found = bad("[daemon]\nstate_dir = \n[control]\n\nx = 1 2\n'unclosed\n");
+    assert!(found.iter().all(|f| f.contains("not TOML")), "{found:?}");
+    let lines: Vec<_> = found.iter().map(|f| f.split(':').next().unwrap()).collect();
+    assert_eq!(lines, ["2", "5", "6"], "{found:?}");
+    wrong("[daemon]\nstate_dir = '/a'\nstate_dir = '/b'", &[("3: this is not TOML: duplicate key", "")]);
+}
+
+#[test]
+fn processes_alone() {
+    let text = "[defaults]\nuser = 'u'\n[[process]]\nname = 'a'\ncmd = ['x']\ncwd = '../w'";
+    let [(name, definition)] = &parse_processes(text, Path::new("/d/f.toml")).unwrap()[..] else { panic!() };
+    assert_eq!((name.as_str(), definition.user.as_deref(), definition.cwd.as_deref()), ("a", Some("u"), Some(Path::new("/w"))));
+    assert_eq!(definition.stdout, None);
+    let error = parse_processes("[daemon]\nx = 1\n[[process]]\n", Path::new("f.toml")).unwrap_err();
+    assert!(error.to_string().starts_with("f.toml:1: daemon: this belongs into the main configuration file"), "{error}");
+}
+
+/// A directory with files in it, and what comes of the first.
+fn load(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Loaded, ConfigErrors>) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let loaded = load::load(&dir.path().join(files[0].0), &Places::system());
+    (dir, loaded)
+}
+
+#[test]
+fn included_files_follow_in_the_order_of_their_names() {
+    let (dir, loaded) = load(&[
+        (
+            "main.toml",
+            "[daemon]\ninclude = ['conf.d/*.toml', 'conf.d/a.toml', 'nothing/*.toml']\n[defaults]\nuser = 'root'\nargs = ['m']\n[[process]]\nname = 'm'\ncmd = ['x']",
+        ),
+        ("conf.d/b.toml", "[[process]]\nname = 'b'\ncmd = ['x']\ncwd = 'w'"),
+        ("conf.d/a.toml", "[defaults]\nargs = ['a']\n[[process]]\nname = 'a'\ncmd = ['x']"),
+        ("conf.d/.hidden.toml", "this is not TOML"),
+        ("conf.d/b.toml.orig", "this is not TOML"),
+    ]);
+    let loaded = loaded.unwrap();
+    let said: Vec<_> = loaded.config.processes.iter().map(|p| (p.name.as_str(), p.args[0].as_str(), p.user.as_deref())).collect();
+    assert_eq!(said, [("m", "m", Some("root")), ("a", "a", Some("root")), ("b", "m", Some("root"))]);
+    let base = dir.path().canonicalize().unwrap();
+    assert_eq!(loaded.config.processes[2].cwd.as_deref(), Some(base.join("conf.d/w").as_path()));
+    assert_eq!(loaded.config.source, base.join("main.toml"));
+    assert_eq!(loaded.warnings, []);
+}
+
+#[test]
+fn what_is_wrong_with_included_files_is_told_together() {
+    let (dir, loaded) = load(&[
+        ("main.toml", "[daemon]\ninclude = [\n'conf.d/*.toml',\n'missing.toml',\n'*.toml']\n[[process]]\nname = 'x'\ncmd = ['x']"),
+        ("conf.d/a.toml", "[daemon]\nstate_dir = '/'\n[events]\n[[process]]\nname = 'x'\ncmd = ['x']"),
+        ("conf.d/b.toml", "x = "),
+    ]);
+    let ConfigErrors(errors) = loaded.unwrap_err();
+    let found: Vec<_> = errors.iter().map(|e| e.to_string().replace(&format!("{}/", dir.path().display()), "")).collect();
+    for (found, (start, part)) in found.iter().zip([
+        ("main.toml:4: daemon.include: ", "there is no file \"missing.toml\""),
+        ("main.toml:5: daemon.include: ", "itself"),
+        ("conf.d/a.toml:1: daemon: ", "main configuration file"),
+        ("conf.d/a.toml:3: events: ", "does not know"),
+        ("conf.d/a.toml:5: process[x].name: ", "main.toml:7"),
+        ("conf.d/b.toml:1: ", "not TOML"),
+    ]) {
+        assert!(found.starts_with(start) && found.contains(part), "{found}");
+    }
+    assert_eq!(found.len(), 6, "{found:#?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.toml");
+    let message = |path: &Path| Config::load(path).unwrap_err().to_string();
+    assert_eq!(message(&path), format!("{}: there is no such file", path.display()));
+    assert!(message(dir.path()).ends_with("this is a directory; a configuration is a file"));
+    assert!(message(&path.join("y")).contains("no such file"));
+    assert!(message(Path::new("/dev/null")).contains("not a regular file"));
+    assert!(message(Path::new("")).contains("no such file"));
+    assert!(message(Path::new("/")).contains("directory"));
+
+    fs::write(&path, b"[daemon]\n# \xff\n").unwrap();
+    assert_eq!(message(&path), format!("{}:2: this is not UTF-8, which TOML demands", path.display()));
+
+    fs::write(&path, vec![b'\n'; usize::try_from(load::MAX_FILE_BYTES).unwrap()]).unwrap();
+    assert!(Config::load(&path).is_ok());
+    fs::OpenOptions::new().append(true).open(&path).unwrap().set_len(load::MAX_FILE_BYTES + 1).unwrap();
+    assert!(message(&path).contains("larger than 4 MiB"));
+
+    fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    assert!(message(&path).contains("not a regular file"));
+
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    assert!(message(&path).contains("cannot open it"));
+}
+
+#[test]
+fn the_host_is_asked_for_groups_and_users() {
+    let text = "[control]\nsocket_group = 'no-such-group'\n[[process]]\nname = 'a'\ncmd = ['x']\nuser = 'no-such-user'";
+    let error = load(&[("x.toml", text)]).1.unwrap_err().to_string();
+    assert!(error.contains("x.toml:2: control.socket_group: there is no group"), "{error}");
+    let warnings = load(&[("x.toml", &text.replace("no-such-group", "root"))]).1.unwrap().warnings;
+    assert!(warnings[0].to_string().contains("x.toml:6: process[a].user: there is no user"), "{warnings:?}");
+}
+
+#[test]
+fn a_file_that_everybody_may_change_is_warned_about() {
+    let (dir, loaded) = load(&[("x.toml", "")]);
+    assert_eq!(loaded.unwrap().warnings, []);
+    let path = dir.path().join("x.toml");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(Config::load(&path).unwrap().warnings[0].message.contains("chmod o-w"));
+}
+
+#[test]
+fn without_a_file_the_defaults_are_used_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("procmand.toml");
+    let places = Places { config_file: Some(file.clone()), ..Places::system() };
+    let loaded = load::load_default(&places).unwrap();
+    assert_eq!(loaded.config, Config { source: file.clone(), ..good("") });
+    assert!(loaded.warnings[0].message.contains("built-in defaults"));
+    fs::write(&file, "[metrics]\nlisten = ''").unwrap();
+    assert_eq!(load::load_default(&places).unwrap().config.metrics.listen, None);
+    // A link that leads nowhere is a mistake, not a missing file.
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    assert!(load::load_default(&places).is_err());
+}
+
+#[test]
+fn what_is_deep_or_long_does_no_harm() {
+    let mega = 1 << 20;
+    for text in [
+        "[".repeat(mega),
+        format!("x = {}", "[".repeat(mega)),
+        format!("x = {}", "{a=".repeat(mega)),
+        format!("{}x = 1", "a.".repeat(mega)),
+        format!("[{}x]", "a.".repeat(mega)),
+        format!("[[process]]\nname='x'\nenv.{}x = 1", "a.".repeat(mega)),
+        format!("[daemon]\nstate_dir = '{}\0'", "x".repeat(mega)),
+        format!("{} = 1", "x".repeat(mega)),
+        format!("[[process]]\nname = '{}'\nstop_signal = '{}'", "x".repeat(mega), "y".repeat(mega)),
+        (0..200_000).map(|n| format!("k{n} = 1\n")).collect(),
+    ] {
+        let ConfigErrors(errors) = check(&text).unwrap_err();
+        assert!(!errors.is_empty() && errors.iter().all(|e| e.to_string().len() < 2000), "{:.200}", text);
+    }
+}
+
+/// Parts that TOML, and this file, are made of.
+fn fragment() -> impl Strategy<Value = String> {
+    let words = Definition::KEYS.iter().chain(settings::TABLES).chain(settings::CONTROL_KEYS).chain(settings::DAEMON_KEYS);
+    let words: Vec<&str> = words.chain(settings::METRICS_KEYS).copied().collect();
+    const SIGNS: &[&str] =
+        &["[", "]", "[[", "]]", " = ", "\n", "\n", ".", ",", "{", "}", "\"", "'", "'''", "\\u00e9", "#", " ", "\r\n", "\u{feff}"];
+    const VALUES: &[&str] =
+        &["1", "-0.5", "true", "'x'", "['a', 'b']", "{ initial = 1 }", "1979-05-27", "'file:x'", "0o660", "inf", "'tcp://*:*'"];
+    prop_oneof![
+        4 => proptest::sample::select(words).prop_map(str::to_owned),
+        4 => proptest::sample::select(SIGNS).prop_map(str::to_owned),
+        2 => proptest::sample::select(VALUES).prop_map(str::to_owned),
+        3 => (proptest::sample::select(Definition::KEYS), proptest::sample::select(VALUES)).prop_map(|(k, v)| format!("\n{k} = {v}\n")),
+        1 => Just("\n[[process]]\nname = 'x'\n".to_owned()),
+        1 => ".{0,8}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_breaks_it_and_every_line_it_names_exists(parts in prop::collection::vec(fragment(), 0..30)) {
+        let text = parts.concat();
+        if let Err(ConfigErrors(errors)) = check(&text) {
+            prop_assert!(!errors.is_empty());
+            for error in errors {
+                prop_assert!((1..=text.lines().count().max(1)).contains(&error.line.unwrap()), "{} in\n{:?}", error, text);
+                prop_assert!(!error.to_string().contains('\n'));
+            }
+        }
+        let _ = parse_processes(&text, Path::new("x"));
+    }
+
+    #[test]
+    fn what_is_accepted_is_sound(parts in prop::collection::vec(fragment(), 0..8)) {
+        if let Ok(loaded) = check(&parts.concat()) {
+            let config = loaded.config;
+            prop_assert!(config.state_dir.is_absolute() && config.runtime_dir.is_absolute());
+            prop_assert!(!config.control.endpoints.is_empty() && config.control.socket_mode <= 0o777);
+            for spec in config.processes {
+                prop_assert!(!spec.cmd.is_empty() && spec.cwd.is_none_or(|cwd| cwd.is_absolute()));
+            }
+        }
+    }
+}
