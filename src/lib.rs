@@ -1,3 +1,4 @@
 //! procman
 pub mod protocol;
 pub mod subprocess;
+pub mod telemetry;
