@@ -1,0 +1,269 @@
+//! The closed list of events. Fields, not prose; base units; borrowed, so that an event nobody listens to costs no allocation.
+
+use std::time::Duration;
+
+use tracing::Value;
+
+use crate::protocol::envelope::RequestId;
+use crate::protocol::{Cause, CommandName, ErrorCode, Name, StateName, WireError};
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A sub-process went from one state to another.
+    StateChanged {
+        /// Its registered name.
+        name: &'a Name,
+        /// The state it left.
+        from: StateName,
+        /// The state it is in now.
+        to: StateName,
+        /// The process, while there is one.
+        pid: Option<u32>,
+        /// How the last run ended, as in [`crate::protocol::reply::View`].
+        returncode: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
+        /// Why it ended.
+        cause: Option<Cause>,
+    },
+    /// The operating system refused to start a sub-process.
+    SpawnFailed {
+        /// Its registered name.
+        name: &'a Name,
+        /// The name of the errno, such as `ENOENT`.
+        errno_name: &'a str,
+        /// A sentence that names the thing and the remedy.
+        message: &'a str,
+    },
+    /// The restart policy will start a sub-process again.
+    Restarting {
+        /// Its registered name.
+        name: &'a Name,
+        /// Which start of the policy in a row this will be, from 1.
+        attempt: u64,
+        /// How long it waits before.
+        delay: Duration,
+    },
+    /// The supervisor will not start a sub-process again until somebody asks for it.
+    GaveUp {
+        /// Its registered name.
+        name: &'a Name,
+        /// Why the last run ended.
+        cause: Option<Cause>,
+        /// Starts that the restart policy made since the last one that somebody asked for.
+        restarts: u64,
+    },
+    /// A process that came to the daemon as an orphan was reaped.
+    OrphanReaped {
+        /// What its PID was.
+        pid: u32,
+        /// Its exit code, or −N when signal N ended it.
+        status: i32,
+    },
+    /// A request was answered.
+    RequestServed {
+        /// What was asked; `None` where that could not be read.
+        command: Option<CommandName>,
+        /// The refusal; `None` where it was done.
+        error: Option<&'a WireError>,
+        /// From the arrival of the frame to its reply.
+        duration: Duration,
+        /// What the client called it.
+        request_id: Option<&'a RequestId>,
+    },
+    /// The background task brought the status of all processes up to date.
+    Refreshed {
+        /// How long that took.
+        took: Duration,
+        /// Zombies seen on the host.
+        zombies: u64,
+    },
+}
+
+/// The word for `command` of a request whose command could not be read.
+pub const INVALID: &str = "invalid";
+/// The word for `outcome` of a request that was done.
+pub const OK: &str = "ok";
+
+/// The `command` of a request in log and metrics.
+pub(super) const fn command_word(command: Option<CommandName>) -> &'static str {
+    match command {
+        Some(command) => command.as_str(),
+        None => INVALID,
+    }
+}
+
+/// The `outcome` of a request in log and metrics.
+pub(super) const fn outcome_word(code: Option<ErrorCode>) -> &'static str {
+    match code {
+        Some(code) => code.as_str(),
+        None => OK,
+    }
+}
+
+/// Whether a command may change something; those are worth a line at the default level.
+const fn changes_something(command: CommandName) -> bool {
+    match command {
+        CommandName::Register
+        | CommandName::Unregister
+        | CommandName::Execute
+        | CommandName::Quit
+        | CommandName::Reap
+        | CommandName::Restart
+        | CommandName::Signal
+        | CommandName::Shutdown => true,
+        CommandName::Ping
+        | CommandName::Info
+        | CommandName::List
+        | CommandName::Status
+        | CommandName::Zombies
+        | CommandName::Processes
+        | CommandName::ProcessInfo
+        | CommandName::IsProcessRunning
+        | CommandName::IsRunning
+        | CommandName::Exists
+        | CommandName::Returncode
+        | CommandName::Children => false,
+    }
+}
+
+/// The targets events are logged under, for the filter in `PROCMAN_LOG`.
+mod target {
+    pub(super) const PROCESS: &str = "procman::process";
+    pub(super) const REQUEST: &str = "procman::request";
+    pub(super) const STATUS: &str = "procman::status";
+}
+
+/// Writes one event to the log. Fields that hold text are given as text: a formatter then quotes and escapes what a client said, so that no request
+/// can forge a line.
+pub(super) fn log(event: &Event<'_>) {
+    match *event {
+        Event::StateChanged { name, from, to, pid, returncode, signal, cause } => {
+            macro_rules! line {
+                ($level:expr) => {
+                    tracing::event!(target: target::PROCESS, $level, name = name.as_str(), from = from.as_str(), to = to.as_str(),
+                        pid, returncode, signal, cause = cause.map(Cause::as_str), "state changed")
+                };
+            }
+            match to {
+                StateName::Fatal | StateName::Lost => line!(tracing::Level::WARN),
+                StateName::Stopped
+                | StateName::Starting
+                | StateName::Running
+                | StateName::Stopping
+                | StateName::Backoff
+                | StateName::Exited => line!(tracing::Level::INFO),
+            }
+        }
+        Event::SpawnFailed { name, errno_name, message } => {
+            tracing::warn!(target: target::PROCESS, name = name.as_str(), errno_name, error = message, "could not be started");
+        }
+        Event::Restarting { name, attempt, delay } => {
+            tracing::info!(target: target::PROCESS, name = name.as_str(), attempt, delay_seconds = delay.as_secs_f64(), "will be started again");
+        }
+        Event::GaveUp { name, cause, restarts } => {
+            tracing::error!(target: target::PROCESS, name = name.as_str(), cause = cause.map(Cause::as_str), restarts,
+                "gave up, it stays down until it is executed again");
+        }
+        Event::OrphanReaped { pid, status } => tracing::debug!(target: target::PROCESS, pid, status, "orphan reaped"),
+        Event::RequestServed { command, error, duration, request_id } => {
+            let code = error.map(|error| error.code);
+            macro_rules! line {
+                ($level:expr, $message:literal) => {
+                    tracing::event!(target: target::REQUEST, $level, command = command_word(command), outcome = outcome_word(code),
+                        seconds = duration.as_secs_f64(), request_id = request_id.map(id_value),
+                        error = error.map(|error| error.message.as_str()), $message)
+                };
+            }
+            if code == Some(ErrorCode::Internal) {
+                line!(tracing::Level::ERROR, "a fault of the daemon");
+            } else if command.is_some_and(changes_something) {
+                line!(tracing::Level::INFO, "request served");
+            } else {
+                line!(tracing::Level::DEBUG, "request served");
+            }
+        }
+        Event::Refreshed { took, zombies } => {
+            tracing::trace!(target: target::STATUS, seconds = took.as_secs_f64(), zombies, "status refreshed");
+        }
+    }
+}
+
+/// A request's id as a field of its own kind: a number stays a number.
+fn id_value(id: &RequestId) -> &dyn Value {
+    match id {
+        RequestId::Unsigned(number) => number,
+        RequestId::Signed(number) => number,
+        RequestId::Text(text) => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::logging::tests::captured;
+    use crate::telemetry::{LogFormat, Telemetry};
+    use serde_json::{Value as Json, json};
+
+    fn lines(filter: &str, events: &[Event<'_>]) -> Vec<Json> {
+        let telemetry = Telemetry::new().unwrap();
+        let text = captured(LogFormat::Json, filter, || events.iter().for_each(|event| telemetry.emit(*event)));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn served<'a>(command: Option<CommandName>, error: Option<&'a WireError>, request_id: Option<&'a RequestId>) -> Event<'a> {
+        Event::RequestServed { command, error, duration: Duration::from_millis(2), request_id }
+    }
+
+    #[test]
+    fn an_event_is_a_line_of_typed_fields() {
+        let name: Name = "web".parse().unwrap();
+        let lines = lines(
+            "info",
+            &[Event::StateChanged {
+                name: &name,
+                from: StateName::Running,
+                to: StateName::Exited,
+                pid: None,
+                returncode: Some(-9),
+                signal: Some(9),
+                cause: Some(Cause::Signal),
+            }],
+        );
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!((&line["level"], &line["message"], &line["name"]), (&json!("INFO"), &json!("state changed"), &json!("web")));
+        assert_eq!((&line["returncode"], &line["cause"], &line["to"]), (&json!(-9), &json!("signal"), &json!("exited")));
+        assert_eq!(line.get("pid"), None);
+    }
+
+    #[test]
+    fn requests_that_change_something_are_seen_and_reads_are_not() {
+        let events: Vec<_> = CommandName::ALL.iter().map(|command| served(Some(*command), None, None)).collect();
+        let shown: Vec<_> = lines("info", &events).iter().map(|line| line["command"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(shown, ["register", "unregister", "execute", "quit", "reap", "restart", "signal", "shutdown"]);
+        assert_eq!(lines("debug", &events).len(), CommandName::ALL.len());
+    }
+
+    #[test]
+    fn a_fault_is_an_error_with_the_request_id() {
+        let error = WireError::new(ErrorCode::Internal, "the actor is gone");
+        let id = RequestId::Unsigned(7);
+        let lines = lines("error", &[served(Some(CommandName::Ping), Some(&error), Some(&id)), served(None, None, None)]);
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!((&line["request_id"], &line["error"], &line["outcome"]), (&json!(7), &json!("the actor is gone"), &json!("internal")));
+    }
+
+    #[test]
+    fn no_client_can_forge_a_line() {
+        let error = WireError::bad_request("x\n2026-01-01T00:00:00Z ERROR forged\u{1b}[31m");
+        let id = RequestId::Text("a\n<0>forged \u{1b}[2J".into());
+        let telemetry = Telemetry::new().unwrap();
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = captured(format, "debug", || telemetry.emit(served(None, Some(&error), Some(&id))));
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(!text.contains('\u{1b}'), "{text:?}");
+            assert!(text.contains("forged"));
+        }
+    }
+}

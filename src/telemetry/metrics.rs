@@ -1,0 +1,165 @@
+//! The daemon's own counters and histograms, and the handle that everyone emits through.
+
+use std::sync::Arc;
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use super::event::{self, Event};
+use super::page::{Exporter, Source};
+use crate::protocol::CommandName;
+
+/// Upper bounds of the histograms in seconds, from 50 µs, which is about what a `ping` takes, to a minute, which is a patient `quit`.
+const BUCKETS: [f64; 19] =
+    [50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Why metrics could not be set up or a page not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The prefix cannot begin the name of a metric.
+    #[error("metrics.prefix {prefix:?} cannot begin the name of a metric: use letters, digits and underscores, and begin with a letter")]
+    Prefix {
+        /// What was said.
+        prefix: String,
+    },
+    /// The registry refused a family.
+    #[error("failed to set up the metrics")]
+    SetUp(#[source] prometheus::Error),
+    /// The registry's families could not be written.
+    #[error("failed to write the metrics page")]
+    Write(#[source] prometheus::Error),
+}
+
+/// Takes events; cheap to clone and to share among threads.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    own: Arc<Own>,
+}
+
+/// The families that are counted as things happen, as opposed to those read from a snapshot.
+#[derive(Debug)]
+struct Own {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    refresh_duration: Histogram,
+    zombies: IntGauge,
+    orphans_reaped: IntCounter,
+}
+
+impl Telemetry {
+    /// Sets up the daemon's own families. Fails only if a family is declared wrongly.
+    pub fn new() -> Result<Self, MetricsError> {
+        Own::new().map(|own| Self { own: Arc::new(own) }).map_err(MetricsError::SetUp)
+    }
+
+    /// Counts an event and writes it to the log.
+    pub fn emit(&self, event: Event<'_>) {
+        self.own.count(&event);
+        event::log(&event);
+    }
+
+    /// A maker of pages for `/metrics`: what was counted here, and what `source` shows of the processes. `prefix` stands before the families of the
+    /// daemon's own process, in lower case and followed by an underscore, as CGSE does it; an empty one adds nothing.
+    pub fn exporter(&self, prefix: &str, source: Source) -> Result<Exporter, MetricsError> {
+        Exporter::new(self.own.registry.clone(), prefix, source)
+    }
+}
+
+impl Own {
+    fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let build_info = prometheus::IntGaugeVec::new(Opts::new("procman_build_info", "1, with the version of the daemon"), &["version"])?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let requests = IntCounterVec::new(
+            Opts::new("procman_requests_total", "Requests answered; the outcome is ok or the code of the error"),
+            &["command", "outcome"],
+        )?;
+        // A counter that first appears at 1 hides its first increase from rate(): the usual ones are there from the start.
+        for command in CommandName::ALL {
+            requests.with_label_values(&[command.as_str(), event::OK]);
+        }
+        let request_duration = HistogramVec::new(
+            HistogramOpts::new("procman_request_duration_seconds", "Time from the arrival of a request to its reply")
+                .buckets(BUCKETS.to_vec()),
+            &["command"],
+        )?;
+        let refresh_duration = Histogram::with_opts(
+            HistogramOpts::new("procman_refresh_duration_seconds", "Time that one refresh of the status of all processes took")
+                .buckets(BUCKETS.to_vec()),
+        )?;
+        let zombies = IntGauge::new("procman_zombies", "Zombies on the host at the last refresh")?;
+        let orphans_reaped = IntCounter::new("procman_orphans_reaped_total", "Orphaned processes that the daemon reaped")?;
+        registry.register(Box::new(build_info))?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(request_duration.clone()))?;
+        registry.register(Box::new(refresh_duration.clone()))?;
+        registry.register(Box::new(zombies.clone()))?;
+        registry.register(Box::new(orphans_reaped.clone()))?;
+        Ok(Self { registry, requests, request_duration, refresh_duration, zombies, orphans_reaped })
+    }
+
+    fn count(&self, event: &Event<'_>) {
+        match *event {
+            Event::RequestServed { command, error, duration, request_id: _ } => {
+                let command = event::command_word(command);
+                self.requests.with_label_values(&[command, event::outcome_word(error.map(|error| error.code))]).inc();
+                self.request_duration.with_label_values(&[command]).observe(duration.as_secs_f64());
+            }
+            Event::Refreshed { took, zombies } => {
+                self.refresh_duration.observe(took.as_secs_f64());
+                self.zombies.set(i64::try_from(zombies).unwrap_or(i64::MAX));
+            }
+            Event::OrphanReaped { .. } => self.orphans_reaped.inc(),
+            // Starts and ends of sub-processes are counted by their supervisor, which shows them in its snapshot.
+            Event::StateChanged { .. } | Event::SpawnFailed { .. } | Event::Restarting { .. } | Event::GaveUp { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{ErrorCode, WireError};
+    use crate::telemetry::Snapshot;
+    use std::time::Duration;
+
+    fn page(telemetry: &Telemetry) -> String {
+        telemetry.exporter("", Arc::new(Snapshot::default)).unwrap().render().unwrap()
+    }
+
+    #[test]
+    fn events_are_counted() {
+        let telemetry = Telemetry::new().unwrap();
+        let busy = WireError::new(ErrorCode::Busy, "later");
+        let served = |command, error| {
+            let duration = Duration::from_micros(80);
+            telemetry.clone().emit(Event::RequestServed { command, error, duration, request_id: None });
+        };
+        served(Some(CommandName::Ping), None);
+        served(Some(CommandName::Ping), None);
+        served(Some(CommandName::Execute), Some(&busy));
+        served(None, Some(&WireError::bad_request("what?")));
+        telemetry.emit(Event::OrphanReaped { pid: 5, status: 0 });
+        telemetry.emit(Event::Refreshed { took: Duration::from_millis(3), zombies: 2 });
+        let page = page(&telemetry);
+        for line in [
+            "procman_requests_total{command=\"ping\",outcome=\"ok\"} 2",
+            "procman_requests_total{command=\"execute\",outcome=\"busy\"} 1",
+            "procman_requests_total{command=\"invalid\",outcome=\"bad_request\"} 1",
+            "procman_requests_total{command=\"shutdown\",outcome=\"ok\"} 0",
+            "procman_request_duration_seconds_bucket{command=\"ping\",le=\"0.00005\"} 0",
+            "procman_request_duration_seconds_bucket{command=\"ping\",le=\"0.0001\"} 2",
+            "procman_refresh_duration_seconds_count 1",
+            "procman_zombies 2",
+            "procman_orphans_reaped_total 1",
+            concat!("procman_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn the_buckets_ascend() {
+        assert!(BUCKETS.is_sorted() && BUCKETS[0] == 50e-6 && BUCKETS[18] == 60.0);
+    }
+}
