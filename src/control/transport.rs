@@ -5,14 +5,14 @@
 //! waiting, and again after each send, because libzmq may take the signal of a new request while it sends.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+
+use crate::sys::readiness;
 
 use super::authorize::Role;
 use super::service::Service;
@@ -42,6 +42,8 @@ impl Limits {
 const UNREAD_REPLIES: i32 = 1000;
 /// Requests taken in a row before replies that became ready have their turn.
 const BATCH: usize = 64;
+/// How long an endpoint goes on answering once it is to close.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// How long replies that are on their way may take when the socket is closed.
 const LINGER: i32 = 500;
 
@@ -101,7 +103,7 @@ impl Bound {
 
     /// Answers requests until `closing` is true; then those in work are answered, and the socket is closed.
     pub async fn serve(self, service: Arc<Service>, mut closing: watch::Receiver<bool>) -> io::Result<()> {
-        let signal = AsyncFd::with_interest(Signal(self.socket.get_fd().map_err(io::Error::from)?), tokio::io::Interest::READABLE)?;
+        let signal = readiness::watch_duplicate(self.socket.get_fd().map_err(io::Error::from)?)?;
         let mut door = Door { socket: self.socket, service, limits: self.limits, in_work: FuturesUnordered::new() };
         loop {
             let emptied = door.receive_batch();
@@ -113,24 +115,22 @@ impl Bound {
                 _ = closing.wait_for(|closing| *closing) => break,
             }
         }
-        let rest = async {
-            while let Some((envelope, reply)) = door.in_work.next().await {
-                door.send(envelope, &reply);
+        // A client with ZMQ_IMMEDIATE drops what it has not read when its peer goes: whoever was just answered gets the time to read it, and whoever
+        // asks meanwhile is answered too.
+        let farewell = tokio::time::sleep(FAREWELL);
+        tokio::pin!(farewell);
+        loop {
+            door.receive_batch();
+            tokio::select! {
+                Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.send(envelope, &reply),
+                ready = signal.readable() => ready?.clear_ready(),
+                () = &mut farewell => break,
             }
-        };
-        if tokio::time::timeout(Duration::from_secs(1), rest).await.is_err() {
-            tracing::warn!("requests that were still in work are left without an answer");
+        }
+        if !door.in_work.is_empty() {
+            tracing::warn!(requests = door.in_work.len(), "requests that were still in work are left without an answer");
         }
         Ok(())
-    }
-}
-
-/// The descriptor that libzmq signals on. It belongs to the socket.
-struct Signal(RawFd);
-
-impl AsRawFd for Signal {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
     }
 }
 

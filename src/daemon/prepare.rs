@@ -15,7 +15,6 @@ use super::exit::StartError;
 use super::sockets::{SocketFile, bind_ipc};
 
 /// A daemon that holds all it needs and has started nothing.
-#[derive(Debug)]
 pub struct Prepared {
     pub(super) config: Config,
     pub(super) bound: Vec<Bound>,

@@ -161,24 +161,16 @@ impl Prepared {
             });
         }
 
-        let leave = async {
-            tokio::select! {
-                signal = signals.leave() => signal,
-                () = supervisor.asked_to_leave() => "shutdown",
-            }
-        };
-        tokio::pin!(leave);
-        let starting = start_all(&autostart);
         let asked = tokio::select! {
-            asked = &mut leave => asked,
-            () = starting => {
+            asked = asked_to_leave(&mut signals, &supervisor) => asked,
+            () = start_all(&autostart) => {
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), state_dir = %state_dir.path().display(), ?endpoints,
                     metrics = metrics_endpoint.as_deref().unwrap_or("none"), sub_processes = supervisor.all().len(), "ready"
                 );
                 readiness.send_replace(Readiness::Ready);
                 service_manager::ready(&format!("{} sub-processes registered", supervisor.all().len()));
-                leave.await
+                asked_to_leave(&mut signals, &supervisor).await
             }
         };
 
@@ -207,6 +199,13 @@ async fn start_all(autostart: &[SubProcessHandle]) {
     let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default())));
     if tokio::time::timeout(STARTS, starts).await.is_err() {
         tracing::warn!("some sub-processes take long to start, the daemon does not wait for them");
+    }
+}
+
+async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle) -> &'static str {
+    tokio::select! {
+        signal = signals.leave() => signal,
+        () = supervisor.asked_to_leave() => "shutdown",
     }
 }
 

@@ -46,7 +46,7 @@ impl StateDir {
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
                 let mut text = String::new();
                 // Only for the message: whoever holds it may be just about to write its PID.
-                drop(file.by_ref().take(32).read_to_string(&mut text));
+                drop(Read::by_ref(&mut file).take(32).read_to_string(&mut text));
                 return Err(StateDirError::Held { path: path.to_owned(), pid: text.trim().parse().ok() });
             }
             Err((_, errno)) => return Err(unwritable(errno.into())),

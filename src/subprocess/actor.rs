@@ -13,6 +13,7 @@ use crate::procfs::{Forest, Identity, Root};
 use crate::protocol::{Signal, StateName, Wanted};
 use crate::status::{Monitor, Watched};
 use crate::sys::pidfd::{ExitStatus, PidFd};
+use crate::sys::readiness;
 use crate::sys::reaper::MainGuard;
 
 use super::handle::{CommandError, MAILBOX, SubProcessHandle};
@@ -247,7 +248,7 @@ impl Actor {
     /// A new process is ours: keeps watch over it from here on.
     async fn take_process(&mut self, spawned: Spawned, uuid: String) -> Event<Launch, SpawnFailure> {
         let Spawned { identity, fd, guard, started, started_at } = spawned;
-        let fd = match AsyncFd::with_interest(fd, tokio::io::Interest::READABLE) {
+        let fd = match readiness::watch(fd) {
             Ok(fd) => fd,
             Err(error) => return self.give_up_process(identity, guard, &error).await,
         };

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::procfs::{self, Forest, Identity};
 use crate::protocol::Signal;
 use crate::sys::pidfd::PidFd;
+use crate::sys::readiness;
 
 use super::machine::{KILL_WAIT, TreeReport};
 
@@ -156,7 +157,7 @@ impl Work {
         let mut alive: Vec<Identity> = look
             .members(&self.whole.uuid)
             .into_iter()
-            .filter(|stat| !stat.is_dead())
+            .filter(|stat| !is_dead(stat))
             .map(procfs::Stat::identity)
             .filter(|identity| Some(*identity) != self.whole.except)
             .collect();
@@ -250,7 +251,7 @@ pub fn hold(identity: Identity) -> io::Result<Option<PidFd>> {
 }
 
 fn open(identity: Identity) -> io::Result<Option<AsyncFd<PidFd>>> {
-    hold(identity)?.map(|fd| AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)).transpose()
+    hold(identity)?.map(readiness::watch).transpose()
 }
 
 /// Ends a tree from outside its actor (`reap` with `children_only`): SIGTERM, wait, SIGKILL, wait, report.
@@ -273,7 +274,7 @@ pub async fn end(forest: Arc<Forest>, whole: Whole, timeout: Duration) -> TreeRe
 pub async fn signal(forest: &Arc<Forest>, uuid: &str, signal: Signal) -> io::Result<Vec<u32>> {
     let look = forest.look().await?;
     let mut signalled = Vec::new();
-    for stat in look.members(uuid).into_iter().filter(|stat| !stat.is_dead()) {
+    for stat in look.members(uuid).into_iter().filter(|stat| !is_dead(stat)) {
         if let Some(fd) = hold(stat.identity())?
             && fd.send_signal(signal.number()).is_ok()
         {
@@ -281,4 +282,9 @@ pub async fn signal(forest: &Arc<Forest>, uuid: &str, signal: Signal) -> io::Res
         }
     }
     Ok(signalled)
+}
+
+/// Whether nothing of the process runs any more. A main thread that ended before the others is a zombie too, with living threads beside it.
+fn is_dead(stat: &procfs::Stat) -> bool {
+    stat.is_zombie() && stat.threads <= 1
 }

@@ -4,6 +4,7 @@
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
 //! - [`limits`]: resource limits of the daemon and what its children get back;
+//! - [`readiness`]: descriptors that the runtime waits for;
 //! - [`probe`]: what this kernel can do.
 #![allow(unsafe_code)]
 
@@ -11,6 +12,7 @@ pub mod clone;
 pub mod limits;
 pub mod pidfd;
 pub mod probe;
+pub mod readiness;
 pub mod reaper;
 
 use std::io;
