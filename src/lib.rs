@@ -1,3 +1,4 @@
 //! procman
+pub mod procfs;
 pub mod protocol;
 pub mod subprocess;
