@@ -41,9 +41,9 @@ fn value<'a>(unit: &'a str, key: &str) -> &'a str {
 /// Writes the unit to a directory, with the daemon that was built in place of the installed one.
 fn with_built_daemon(unit: &str, directory: &Path) -> String {
     let (installed, built) = ("/usr/bin/procmand", env!("CARGO_BIN_EXE_procmand"));
-    assert_eq!(unit.matches(&format!("={installed} ")).count(), 2, "the daemon is checked and started");
+    assert_eq!(unit.matches(&format!("{installed} ")).count(), 2, "the daemon is checked and started");
     let path = directory.join("procmand.service");
-    fs::write(&path, unit.replace(&format!("={installed} "), &format!("={built} "))).unwrap();
+    fs::write(&path, unit.replace(&format!("{installed} "), &format!("{built} "))).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -72,7 +72,7 @@ fn the_unit_keeps_the_promises_of_the_daemon() {
     ] {
         assert_eq!(value(&unit, key), expected, "{key}");
     }
-    for (key, command) in [("ExecStartPre", "/usr/bin/procmand --check"), ("ExecStart", "/usr/bin/procmand")] {
+    for (key, command) in [("ExecStartPre", "-/usr/bin/procmand --check"), ("ExecStart", "/usr/bin/procmand")] {
         assert_eq!(value(&unit, key), format!("{command} --config /etc/procman/procmand.toml"));
     }
     assert!(value(&unit, "WatchdogSec").parse::<u32>().is_ok_and(|seconds| seconds > 0));
@@ -94,6 +94,7 @@ fn the_unit_leaves_sub_processes_their_freedom() {
         "ProtectClock",
         "RestrictRealtime",
         "RestrictNamespaces",
+        "RestrictSUIDSGID",
         "MemoryDenyWriteExecute",
         "SystemCallFilter",
     ] {
