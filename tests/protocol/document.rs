@@ -159,13 +159,11 @@ const OTHER_TYPES: [&str; 2] = ["daemon", "status"];
 fn keys(value: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (key, inner) in value.as_object().unwrap() {
-        match inner {
-            Value::Object(_) if !OPEN_MAPS.contains(&key.as_str()) && !OTHER_TYPES.contains(&key.as_str()) => {
-                found.extend(keys(inner).into_iter().map(|inner| format!("{key}.{inner}")));
-            }
-            _ => {
-                found.insert(key.clone());
-            }
+        let closed = !OPEN_MAPS.contains(&key.as_str()) && !OTHER_TYPES.contains(&key.as_str());
+        if inner.is_object() && closed {
+            found.extend(keys(inner).into_iter().map(|inner| format!("{key}.{inner}")));
+        } else {
+            found.insert(key.clone());
         }
     }
     found
