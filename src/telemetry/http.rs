@@ -28,7 +28,7 @@ use super::page::Exporter;
 
 /// Connections served at a time.
 const MAX_CONNECTIONS: usize = 64;
-/// Pages that are being made or sent at a time; with 1000 sub-processes each takes 3 MB.
+/// Pages that are being made or sent at a time; with 1000 sub-processes each takes 1.6 MB.
 const MAX_PAGES: usize = 8;
 /// How long a client may take to send the head of its next request. It bounds idle connections too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,12 +100,19 @@ async fn serve_timed(
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     let accept = async {
+        let mut failing = false;
         loop {
             while connections.try_join_next().is_some() {}
             let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+                Ok((stream, _)) => {
+                    failing = false;
+                    stream
+                }
                 Err(error) => {
-                    tracing::warn!(error = %error, "failed to accept a connection for metrics");
+                    // Once, not ten times a second for as long as it lasts.
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(error = %error, "failed to accept a connection for metrics, trying again");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

@@ -1,5 +1,5 @@
-//! The page of a scrape. It is written straight into one string: for 1000 sub-processes, `prometheus`' model of the same families takes 260,000
-//! allocations, 17 MB and 36 ms where this takes one, 3 MB and 6 ms. A scrape asks the snapshot and nobody else; it never walks `/proc`.
+//! The page of a scrape. It is written straight into one string: 34,000 series as `prometheus`' model and its encoder took 262,000 allocations, 17 MB
+//! and 36 ms, and written this way one allocation, 2.4 MB and 5 ms. A scrape asks the snapshot and nobody else; it never walks `/proc`.
 
 use std::fmt;
 use std::sync::Arc;
