@@ -42,6 +42,9 @@ Exit codes:
   76  the metrics address cannot be bound
   78  the configuration is wrong";
 
+/// Threads that read `/proc`. Each process that is stuck in the kernel may hold one of them; more than a few at a time are no faster on any host.
+const BLOCKING_THREADS: usize = 64;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
@@ -81,7 +84,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         eprintln!("procmand: {}: nothing is wrong, {} sub-processes", config.source.display(), config.processes.len());
         return Ok(());
     }
-    logging::init(arguments.log_format).map_err(Failure::Logging)?;
+    let _log = logging::init(arguments.log_format).map_err(Failure::Logging)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -91,6 +94,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_stack_size(512 * 1024)
+        .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(|source| StartError::System { what: "cannot start the runtime", source })?;

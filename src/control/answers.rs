@@ -131,7 +131,8 @@ impl Service {
     async fn restart(&self, request: Restart, id: Option<&RequestId>) -> Answer {
         let target = request.target().map_err(|error| WireError::bad_request(format!("restart: {error}")))?;
         self.refuse_when_leaving()?;
-        if !matches!(target, Target::Name(_)) && !(request.args.is_empty() && request.env.is_empty()) {
+        let for_one_run = !request.args.is_empty() || !request.env.is_empty();
+        if for_one_run && !matches!(target, Target::Name(_)) {
             return Err(WireError::bad_request("restart: `args` and `env` go with `name` only"));
         }
         let timeout = request.timeout.map(Seconds::duration);

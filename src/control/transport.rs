@@ -87,10 +87,12 @@ impl Bound {
         };
         let refused = |error: zmq::Error| BindError {
             endpoint: endpoint.to_owned(),
-            reason: match error {
-                zmq::Error::EADDRINUSE => "the address is in use; another daemon may be running".to_owned(),
-                zmq::Error::EADDRNOTAVAIL | zmq::Error::ENODEV => "this host has no such address".to_owned(),
-                other => other.to_string(),
+            reason: if error == zmq::Error::EADDRINUSE {
+                "the address is in use; another daemon may be running".to_owned()
+            } else if matches!(error, zmq::Error::EADDRNOTAVAIL | zmq::Error::ENODEV) {
+                "this host has no such address".to_owned()
+            } else {
+                error.to_string()
             },
         };
         let socket = open().map_err(refused)?;

@@ -303,14 +303,14 @@ impl Actor {
                 None
             }
             Message::WhoIsMain { reply } => {
-                drop(reply.send(self.live.as_ref().filter(|live| live.main.is_some()).map(|live| live.identity)));
+                let _ = reply.send(self.live.as_ref().filter(|live| live.main.is_some()).map(|live| live.identity));
                 None
             }
             Message::Redefine { spec, reply } => {
                 self.spec = spec.clone();
                 let event = Event::PolicyChanged(spec.policy.clone(), stop_defaults(&spec));
                 self.published.send_modify(|published| Arc::make_mut(published).spec = spec);
-                drop(reply.send(()));
+                let _ = reply.send(());
                 Some(event)
             }
             Message::Unregister { reply } => {

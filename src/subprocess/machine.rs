@@ -428,8 +428,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     fn quit(&mut self, token: Option<Token>, signal: Signal, timeout: Duration, now: Instant) {
         self.wanted = Wanted::Down;
         match &mut self.state {
-            State::Stopped | State::Exited => return self.answer_ended(token),
-            State::Backoff { .. } | State::Fatal => {
+            State::Stopped | State::Exited | State::Backoff { .. } | State::Fatal => {
                 self.state = State::Stopped;
                 return self.answer_ended(token);
             }
@@ -660,7 +659,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     }
 
     fn deadline_came(&mut self, now: Instant) {
-        if !self.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
         match &mut self.state {

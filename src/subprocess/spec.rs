@@ -151,10 +151,8 @@ impl Spec {
         if let Err(message) = check_env(&env) {
             wrong("env", &message);
         }
-        if let Some(cwd) = &definition.cwd {
-            if cwd.as_os_str().is_empty() || cwd.as_os_str().as_encoded_bytes().contains(&0) {
-                wrong("cwd", "this is no path");
-            }
+        if definition.cwd.as_ref().is_some_and(|cwd| cwd.as_os_str().is_empty() || cwd.as_os_str().as_encoded_bytes().contains(&0)) {
+            wrong("cwd", "this is no path");
         }
         if definition.user.as_ref().is_some_and(|user| user.is_empty() || user.contains('\0')) {
             wrong("user", "this is no user's name");

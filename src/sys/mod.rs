@@ -19,10 +19,8 @@ use std::io;
 
 /// The symbolic name of an errno, such as `ENOENT` (errno(3)).
 pub fn errno_name(errno: i32) -> String {
-    match nix::errno::Errno::from_raw(errno) {
-        nix::errno::Errno::UnknownErrno => format!("errno {errno}"),
-        known => format!("{known:?}"),
-    }
+    let known = nix::errno::Errno::from_raw(errno);
+    if known == nix::errno::Errno::UnknownErrno { format!("errno {errno}") } else { format!("{known:?}") }
 }
 
 /// What the C library says of an errno, such as "No such file or directory".

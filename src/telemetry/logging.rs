@@ -79,8 +79,19 @@ pub enum LoggingError {
     Twice(#[from] tracing::subscriber::SetGlobalDefaultError),
 }
 
-/// Sets up logging for the whole program, once. What is logged says `PROCMAN_LOG`: a level, or `target=level` pairs (`EnvFilter`'s syntax).
-pub fn init(format: LogFormat) -> Result<(), LoggingError> {
+/// Keeps the log going; dropping it writes what is still waiting.
+#[must_use]
+#[derive(Debug)]
+pub struct LogGuard {
+    _writer: tracing_appender::non_blocking::WorkerGuard,
+}
+
+/// Log lines that wait for a reader of standard error that is stuck (a stopped terminal, a full pipe). Further ones are lost: a daemon that waits
+/// for its log would be stopped by it.
+const WAITING_LINES: usize = 4096;
+
+/// Sets up logging for the whole program, once. Lines are written by a thread of their own, so that no reader can hold up the daemon. What is logged says `PROCMAN_LOG`: a level, or `target=level` pairs (`EnvFilter`'s syntax).
+pub fn init(format: LogFormat) -> Result<LogGuard, LoggingError> {
     let filter = filter(env::var_os(VARIABLE).as_deref())?;
     let stderr = std::io::stderr();
     let style = Style {
@@ -88,7 +99,13 @@ pub fn init(format: LogFormat) -> Result<(), LoggingError> {
         journal: is_journal(env::var_os("JOURNAL_STREAM").as_deref(), device_and_inode(&stderr)),
         colour: stderr.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
-    Ok(tracing::subscriber::set_global_default(subscriber(style, filter, std::io::stderr))?)
+    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    tracing::subscriber::set_global_default(subscriber(style, filter, writer))?;
+    Ok(LogGuard { _writer: guard })
 }
 
 /// Reads the filter. `EnvFilter` would take a misspelt level for the name of a target, and log nothing without a word; here a directive that is only
