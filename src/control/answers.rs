@@ -14,8 +14,8 @@ use crate::protocol::reply::{
     Each, Ended, Executed, Info, NamedProcess, Nothing, Pong, RunningPids, Signalled, StatusOfAll, Unregistered, ViewWithStatus,
 };
 use crate::protocol::request::{
-    ChildrenAtShutdown, Command, DEFAULT_REAP_TIMEOUT, Execute, IsProcessRunning, Items, List, Match, Quit, Reap, Register, Restart, SendSignal,
-    Status, Target,
+    ChildrenAtShutdown, Command, DEFAULT_REAP_TIMEOUT, Execute, IsProcessRunning, Items, List, Match, Quit, Reap, Register, Restart,
+    SendSignal, Status, Target,
 };
 use crate::protocol::{ErrorCode, Name, Signal, VERSION, WireError};
 use crate::subprocess::published::unix_seconds;
@@ -216,7 +216,8 @@ impl Service {
         }
         let all = self.supervisor.all();
         let published: Vec<_> = all.iter().map(SubProcessHandle::published).collect();
-        let (daemon, processes) = tokio::join!(self.monitor.daemon_status(), join_all(published.iter().map(|published| status_of(published))));
+        let (daemon, processes) =
+            tokio::join!(self.monitor.daemon_status(), join_all(published.iter().map(|published| status_of(published))));
         encode(&StatusOfAll { daemon, processes }, id)
     }
 
@@ -255,7 +256,9 @@ impl Service {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(error))) => Err(host_unreadable(&error)),
             Ok(Err(_)) => Err(refusals::internal("reading the processes of the host failed half-way")),
-            Err(_) => Err(WireError::new(ErrorCode::Timeout, format!("the processes of the host could not be read within {HOST_DEADLINE:?}"))),
+            Err(_) => {
+                Err(WireError::new(ErrorCode::Timeout, format!("the processes of the host could not be read within {HOST_DEADLINE:?}")))
+            }
         }
     }
 }

@@ -65,7 +65,8 @@ pub fn command(name: &Name, error: CommandError) -> WireError {
         CommandError::Busy => WireError::new(ErrorCode::Busy, format!("too many commands wait for {name}; try again")),
         CommandError::AlreadyRunning { pid, state } => {
             let process = pid.map(|pid| format!(" as process {pid}")).unwrap_or_default();
-            let error = WireError::new(ErrorCode::AlreadyRunning, format!("{name} is {state} already{process}")).with("state", state.as_str());
+            let error =
+                WireError::new(ErrorCode::AlreadyRunning, format!("{name} is {state} already{process}")).with("state", state.as_str());
             match pid {
                 Some(pid) => error.with("pid", pid),
                 None => error,
@@ -77,7 +78,8 @@ pub fn command(name: &Name, error: CommandError) -> WireError {
             WireError::new(ErrorCode::NotRunning, format!("{name} was quit by another request before it was started again"))
         }
         CommandError::Survivors(survivors) => {
-            let message = format!("{} of the processes of {name} outlived SIGKILL, so it cannot be started again or forgotten", survivors.len());
+            let message =
+                format!("{} of the processes of {name} outlived SIGKILL, so it cannot be started again or forgotten", survivors.len());
             WireError::new(ErrorCode::AlreadyRunning, message).with("survivors", pids(&survivors))
         }
         CommandError::System(error) => {

@@ -21,7 +21,8 @@ impl Reporter for Bridge {
     fn report(&self, notice: &Notice<'_>) {
         match *notice {
             Notice::StateChanged { name, from, to, pid, status, cause, restarts } => {
-                let (returncode, signal) = (status.map(sys::pidfd::ExitStatus::returncode), status.and_then(sys::pidfd::ExitStatus::signal));
+                let (returncode, signal) =
+                    (status.map(sys::pidfd::ExitStatus::returncode), status.and_then(sys::pidfd::ExitStatus::signal));
                 self.0.emit(Event::StateChanged { name, from, to, pid, returncode, signal, cause });
                 if to == StateName::Fatal {
                     self.0.emit(Event::GaveUp { name, cause, restarts });

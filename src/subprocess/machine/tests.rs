@@ -254,7 +254,7 @@ fn policy() -> impl Strategy<Value = Policy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn no_history_breaks_a_promise(policy in policy(), roll in 0.0f64..=1.0, actions in proptest::collection::vec(action(), 1..80)) {
