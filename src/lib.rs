@@ -1,4 +1,5 @@
 //! procman
+pub mod host;
 pub mod procfs;
 pub mod protocol;
 pub mod status;

@@ -155,9 +155,8 @@ fn physical_cores() -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::procfs::testing::{PYTHON, TestProcess};
+    use crate::procfs::testing::TestProcess;
     use crate::procfs::{Forest, read_stat};
-    use std::process::Command;
 
     fn sampler(process: &TestProcess) -> Sampler {
         Sampler::new("some-uuid", read_stat(process.id()).unwrap().identity(), Scope::Run)
