@@ -1,6 +1,6 @@
 //! What the tests of this room, of `status` and of `host` share: real processes that do not outlive their test.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,13 +37,9 @@ impl TestProcess {
 
     /// A Python program; returns when it has printed "ready". Its standard input stays open as long as it lives.
     pub(crate) fn python(program: &str) -> Self {
-        let mut child = Command::new(PYTHON).arg("-c").arg(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "ready", "{program}");
-        child.stdout = Some(stdout.into_inner());
-        Self(child)
+        let mut child = Self::start(Command::new(PYTHON).arg("-c").arg(program).stdin(Stdio::piped()).stdout(Stdio::piped()));
+        assert_eq!(child.hear(), "ready", "{program}");
+        child
     }
 
     /// A process whose kernel name is these bytes.
