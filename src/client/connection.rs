@@ -2,7 +2,7 @@
 //!
 //! How the ends of a request are told apart:
 //!
-//! - *unreachable*: [`probe`] asks the operating system before libzmq is let loose;
+//! - *unreachable*: `probe` asks the operating system before libzmq is let loose;
 //! - *timeout*: every wait is a `zmq_poll(3)` with what is left of the deadline. A REQ socket that waits for a reply can send nothing else
 //!   (zmq_socket(3)), so it is thrown away then, and the next request makes a new one;
 //! - *disconnected*: libzmq never tells a REQ socket that its peer is gone, but its monitor (zmq_socket_monitor(3)) does.

@@ -71,7 +71,7 @@ impl Watched {
 
     /// The status, brought up to date; `None` when the process is gone (a zombie is). Clients that ask at once share one sampling.
     ///
-    /// The process itself is at most [`FRESH`] old then, its tree as old as [`Live::look`] allows. When it cannot be read within 250 ms, or is
+    /// The process itself is at most [`FRESH`] old then, its tree as old as the cost of a scan allows. When it cannot be read within 250 ms, or is
     /// known to be stuck, the last known status is answered.
     pub async fn fresh(&self) -> Option<Arc<ProcessStatus>> {
         let live = &self.0;

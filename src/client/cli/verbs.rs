@@ -127,7 +127,7 @@ pub enum Verb {
 
     /// Register the sub-processes of a file
     ///
-    /// The file holds [[process]] tables as the daemon's configuration does: a name and the keys of that sub-process, with the same [defaults] table.
+    /// The file holds `[[process]]` tables as the daemon's configuration does: a name and the keys of that sub-process, with the same `[defaults]` table.
     /// A mistake is told with its line and key, and then nothing is registered. To register the same definition again is no error; another one under a
     /// known name needs --replace. Relative paths are relative to the file.
     #[command(
