@@ -9,7 +9,7 @@
 //! - [`clock`]: ticks, the boot's date, the clock that process ages are counted on;
 //! - [`forest`]: the trees of the runs, from one table at a time; `attribution` decides, purely, who belongs to whom;
 //!   `environ` reads environments without waiting for a stuck process;
-//! - [`file`]: opening and reading, without allocating; [`ProcessDir`], which never speaks of a PID's next owner.
+//! - [`mod@file`]: opening and reading, without allocating; [`ProcessDir`], which never speaks of a PID's next owner.
 
 pub mod clock;
 pub mod file;

@@ -92,7 +92,7 @@ pub enum Event<L, F> {
     TreeGone(TreeReport),
     /// These outlived SIGKILL so far.
     Survivors(TreeReport),
-    /// [`Machine::deadline`] has come.
+    /// [`super::Machine::deadline`] has come.
     Deadline,
     /// The definition was replaced.
     PolicyChanged(Policy, StopDefaults),
