@@ -86,6 +86,11 @@ impl Stat {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
+    /// Nothing of it runs any more. A main thread that ended before the others is a zombie too, with living threads beside it.
+    pub fn is_dead(&self) -> bool {
+        self.is_zombie() && self.threads <= 1
+    }
+
     /// The kernel's name for it as text; bytes that are not UTF-8 become U+FFFD.
     pub fn name(&self) -> String {
         String::from_utf8_lossy(&self.comm).into_owned()

@@ -157,7 +157,7 @@ impl Work {
         let mut alive: Vec<Identity> = look
             .members(&self.whole.uuid)
             .into_iter()
-            .filter(|stat| !is_dead(stat))
+            .filter(|stat| !stat.is_dead())
             .map(procfs::Stat::identity)
             .filter(|identity| Some(*identity) != self.whole.except)
             .collect();
@@ -274,7 +274,7 @@ pub async fn end(forest: Arc<Forest>, whole: Whole, timeout: Duration) -> TreeRe
 pub async fn signal(forest: &Arc<Forest>, uuid: &str, signal: Signal) -> io::Result<Vec<u32>> {
     let look = forest.look().await?;
     let mut signalled = Vec::new();
-    for stat in look.members(uuid).into_iter().filter(|stat| !is_dead(stat)) {
+    for stat in look.members(uuid).into_iter().filter(|stat| !stat.is_dead()) {
         if let Some(fd) = hold(stat.identity())?
             && fd.send_signal(signal.number()).is_ok()
         {
@@ -282,9 +282,4 @@ pub async fn signal(forest: &Arc<Forest>, uuid: &str, signal: Signal) -> io::Res
         }
     }
     Ok(signalled)
-}
-
-/// Whether nothing of the process runs any more. A main thread that ended before the others is a zombie too, with living threads beside it.
-fn is_dead(stat: &procfs::Stat) -> bool {
-    stat.is_zombie() && stat.threads <= 1
 }
