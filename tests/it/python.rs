@@ -12,8 +12,9 @@ const PYTHON: &str = "/usr/bin/python3";
 
 #[test]
 fn python_goes_through_every_command() {
-    let mut daemon = Setup::new("").tcp().start();
-    for endpoint in [daemon.tcp(), daemon.endpoint()] {
+    for over_tcp in [true, false] {
+        let mut daemon = Setup::new("").tcp().start();
+        let endpoint = if over_tcp { daemon.tcp() } else { daemon.endpoint() };
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/every_command.py");
         let output = Command::new(PYTHON).args([script, &endpoint]).stdin(Stdio::null()).output().unwrap();
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -24,6 +25,5 @@ fn python_goes_through_every_command() {
         // The script ends with `shutdown`.
         assert_eq!(daemon.wait_exit().code(), Some(0));
         daemon.stop();
-        daemon = Setup::new("").tcp().start();
     }
 }
