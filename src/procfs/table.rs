@@ -8,6 +8,9 @@ use std::io;
 use super::file::{Proc, pids};
 use super::stat::Stat;
 
+/// How often the list of processes is made at most: each pass reads only what is new since the last one, so the next hardly ever finds more.
+const PASSES: usize = 8;
+
 /// Every process of the host, ascending by PID. Not one instant: a process may be born or end while the others are read.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -19,16 +22,33 @@ pub struct Table {
 impl Table {
     /// Reads it. A process that vanishes midway, or that the host hides from us, is left out.
     ///
+    /// One that has ended may have forked just before, after the list was made: then the list is made again and what is new is read, so that a
+    /// process which moves on by forking and exiting is not missed although at every moment there was one.
+    ///
     /// # Errors
     /// `/proc` cannot be read at all, or what is missing has nothing to do with a process (EMFILE, ENOMEM …): never half a table.
     pub fn scan() -> io::Result<Self> {
-        let pids = pids()?;
+        let mut listed = pids()?;
         let mut proc = Proc::open()?;
-        let mut stats = Vec::with_capacity(pids.len());
-        for pid in pids {
-            if let Some(line) = proc.read_of_living(pid, "stat")? {
-                stats.push(Stat::parse(line)?);
+        let mut stats = Vec::with_capacity(listed.len());
+        let mut new = listed.clone();
+        for _ in 0..PASSES {
+            let mut ended = false;
+            for pid in new {
+                match proc.read_of_living(pid, "stat")? {
+                    Some(line) => {
+                        let stat = Stat::parse(line)?;
+                        ended |= stat.is_zombie();
+                        stats.push(stat);
+                    }
+                    None => ended = true,
+                }
             }
+            if !ended {
+                break;
+            }
+            let before = std::mem::replace(&mut listed, pids()?);
+            new = listed.iter().copied().filter(|pid| before.binary_search(pid).is_err()).collect();
         }
         Ok(Self::new(stats))
     }

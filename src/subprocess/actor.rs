@@ -412,7 +412,7 @@ impl Actor {
             sent = Some(live.identity);
         }
         match &live.ender {
-            Some(ender) => ender.signal(signal),
+            Some(ender) => ender.signal(signal, sent),
             None => {
                 let whole = Whole { uuid: live.uuid.clone(), except: None };
                 live.ender = Some(Ender::begin(self.shared.forest.clone(), whole, signal, sent));

@@ -2,7 +2,7 @@
 //!
 //! Members are found by the [`Forest`]: below the main by parentage, and among the orphans that came to the daemon. A process that forks while it
 //! is being ended is met by looking again: the tree counts as gone only when two looks in a row, both begun after every known member had ended,
-//! find nothing alive.
+//! show nothing alive. A member that a look shows and that is gone when it is to be held has only moved on: it may have forked before.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,8 +33,8 @@ pub struct Whole {
 /// How urgently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Send this to everybody.
-    Signal(Signal),
+    /// Send this to everybody but the main, if that is said: it has had it already.
+    Signal(Signal, Option<Identity>),
     /// Tell who is still there.
     Count,
 }
@@ -68,16 +68,15 @@ const RETRY: Duration = Duration::from_millis(50);
 impl Ender {
     /// Begins to end a tree with this signal, which `sent` has had already: many programs take a second SIGTERM for impatience.
     pub fn begin(forest: Arc<Forest>, whole: Whole, signal: Signal, sent: Option<Identity>) -> Self {
-        let (stage, stages) = watch::channel(Stage::Signal(signal));
+        let (stage, stages) = watch::channel(Stage::Signal(signal, sent));
         let (report, endings) = mpsc::channel(2);
-        let members = sent.map(|identity| (identity, Member { fd: None, sent: Some(signal), ended: false })).into_iter().collect();
-        let task = tokio::spawn(Work { forest, whole, stages, report, members }.run());
+        let task = tokio::spawn(Work { forest, whole, stages, report, members: BTreeMap::new() }.run());
         Self { stage, endings, task }
     }
 
-    /// Sends this signal too, to everybody that is left.
-    pub fn signal(&self, signal: Signal) {
-        self.stage.send_replace(Stage::Signal(signal));
+    /// Sends this signal too, to everybody that is left but `sent`, which has had it already.
+    pub fn signal(&self, signal: Signal, sent: Option<Identity>) {
+        self.stage.send_replace(Stage::Signal(signal, sent));
     }
 
     /// Asks for an [`Ending::Survivors`].
@@ -92,6 +91,14 @@ impl Ender {
             None => std::future::pending().await,
         }
     }
+}
+
+/// What one look says of a tree.
+struct Seen {
+    /// Who was alive when the table of processes was read.
+    shown: Vec<Identity>,
+    /// Who of them was not gone when it was to be held.
+    alive: Vec<Identity>,
 }
 
 struct Member {
@@ -116,45 +123,53 @@ impl Work {
         let mut counted = false;
         loop {
             let stage = *self.stages.borrow_and_update();
-            let alive = match self.look().await {
-                Ok(alive) => alive,
+            if let Stage::Signal(signal, Some(main)) = stage {
+                // Before it is looked for, and though it be gone by now: it was there when the signal was sent, so that has ended it.
+                self.members.entry(main).or_insert(Member { fd: None, sent: None, ended: false }).sent = Some(signal);
+            }
+            let Seen { shown, alive } = match self.look().await {
+                Ok(seen) => seen,
                 Err(error) => {
                     tracing::warn!(uuid = self.whole.uuid, %error, "cannot look for the processes of a tree, trying again");
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
             };
-            if alive.is_empty() {
+            if shown.is_empty() {
                 empty_looks += 1;
                 if empty_looks == 2 {
-                    drop(self.report.send(Ending::Gone(self.tally(&alive))).await);
+                    drop(self.report.send(Ending::Gone(self.tally(&shown))).await);
                     return;
                 }
                 continue;
             }
             empty_looks = 0;
             match stage {
-                Stage::Signal(signal) => {
+                Stage::Signal(signal, _) => {
                     counted = false;
                     self.send(&alive, signal);
                 }
                 Stage::Count => {
                     if !counted {
                         counted = true;
-                        drop(self.report.send(Ending::Survivors(self.tally(&alive))).await);
+                        drop(self.report.send(Ending::Survivors(self.tally(&shown))).await);
                     }
                     // A member that was forked after SIGKILL went round gets its own.
                     self.send(&alive, Signal::KILL);
                 }
+            }
+            if alive.is_empty() && counted {
+                // It moves on faster than it can be held, and nobody waits for it any more.
+                tokio::time::sleep(RETRY).await;
             }
             self.wait(&alive).await;
         }
     }
 
     /// Who is alive, in a look that begins now. Opens the new ones.
-    async fn look(&mut self) -> io::Result<Vec<Identity>> {
+    async fn look(&mut self) -> io::Result<Seen> {
         let look = self.forest.look().await?;
-        let mut alive: Vec<Identity> = look
+        let shown: Vec<Identity> = look
             .members(&self.whole.uuid)
             .into_iter()
             .filter(|stat| !stat.is_dead())
@@ -162,8 +177,9 @@ impl Work {
             .filter(|identity| Some(*identity) != self.whole.except)
             .collect();
         for (identity, member) in &mut self.members {
-            member.ended = !alive.contains(identity);
+            member.ended = !shown.contains(identity);
         }
+        let mut alive = shown.clone();
         alive.retain(|identity| {
             let member = self.members.entry(*identity).or_insert(Member { fd: None, sent: None, ended: false });
             if member.fd.is_none() {
@@ -175,7 +191,7 @@ impl Work {
             }
             !member.ended
         });
-        Ok(alive)
+        Ok(Seen { shown, alive })
     }
 
     /// Sends the signal to all who have not had it.
@@ -211,9 +227,13 @@ impl Work {
 
     fn tally(&self, alive: &[Identity]) -> TreeReport {
         let mut report = TreeReport { survivors: alive.iter().map(|identity| identity.pid).collect(), ..TreeReport::default() };
-        for (identity, member) in self.members.iter().filter(|(_, member)| member.ended) {
-            let list = if member.sent == Some(Signal::KILL) { &mut report.killed } else { &mut report.terminated };
-            list.push(identity.pid);
+        for (identity, member) in self.members.iter().filter(|(identity, member)| member.ended && !alive.contains(identity)) {
+            match member.sent {
+                Some(Signal::KILL) => report.killed.push(identity.pid),
+                Some(_) => report.terminated.push(identity.pid),
+                // It ended by itself before it could be asked.
+                None => {}
+            }
         }
         report
     }
@@ -260,7 +280,7 @@ pub async fn end(forest: Arc<Forest>, whole: Whole, timeout: Duration) -> TreeRe
     if let Ok(Ending::Gone(report) | Ending::Survivors(report)) = tokio::time::timeout(timeout, ender.next()).await {
         return report;
     }
-    ender.signal(Signal::KILL);
+    ender.signal(Signal::KILL, None);
     if let Ok(Ending::Gone(report) | Ending::Survivors(report)) = tokio::time::timeout(KILL_WAIT, ender.next()).await {
         return report;
     }
