@@ -1,11 +1,13 @@
 //! `procmand`: arguments → daemon → exit code.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use procman::config::{Config, Loaded};
 use procman::daemon::{ExitReason, Prepared, StartError};
+use procman::sys;
 use procman::telemetry::{LogFormat, Telemetry, logging};
 
 /// Supervises processes on this host.
@@ -65,9 +67,14 @@ impl<E: Into<StartError>> From<E> for Failure {
     }
 }
 
+/// A line for people. Where standard error is broken, the exit code still tells.
+fn say(line: &str) {
+    drop(writeln!(std::io::stderr(), "procmand: {line}"));
+}
+
 fn fail(message: &str, reason: ExitReason) -> ExitCode {
     for line in message.lines() {
-        eprintln!("procmand: {line}");
+        say(line);
     }
     reason.into()
 }
@@ -79,11 +86,17 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }?;
     if arguments.check {
         for warning in &warnings {
-            eprintln!("procmand: warning: {warning}");
+            say(&format!("warning: {warning}"));
         }
-        eprintln!("procmand: {}: nothing is wrong, {} sub-processes", config.source.display(), config.processes.len());
+        say(&format!("{}: nothing is wrong, {} sub-processes", config.source.display(), config.processes.len()));
         return Ok(());
     }
+    // Libraries take it for granted that they can make threads, and end the program where they cannot.
+    std::thread::Builder::new()
+        .spawn(|| ())
+        .and_then(|thread| thread.join().map_err(|_| std::io::Error::other("it failed")))
+        .map_err(|source| StartError::System { what: "cannot make a thread (is the number of processes limited?)", source })?;
+    sys::signals::hold().map_err(|errno| StartError::System { what: "cannot hold signals back", source: errno.into() })?;
     let _log = logging::init(arguments.log_format).map_err(Failure::Logging)?;
     for warning in &warnings {
         tracing::warn!("{warning}");

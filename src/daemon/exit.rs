@@ -30,7 +30,7 @@ pub enum ExitReason {
     Config = 78,
 }
 
-/// Why the daemon did not start. One sentence that names the thing and the remedy.
+/// Why the daemon did not start, or did not leave as it should. One sentence that names the thing and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration is wrong.
@@ -61,6 +61,14 @@ pub enum StartError {
     /// The metrics cannot be set up.
     #[error("cannot set up the metrics: {0}")]
     Families(#[from] MetricsError),
+    /// The daemon left, but not everything that it had started.
+    #[error("left, but {survivors} processes of sub-processes outlived SIGKILL; still below the daemon were: {strays:?}")]
+    LeftBehind {
+        /// Processes that outlived SIGKILL, or could not be quit in time.
+        survivors: u64,
+        /// PIDs of those that were still there at the very end.
+        strays: Vec<u32>,
+    },
     /// The operating system refused something that every host has.
     #[error("{what}: {source}")]
     System {
@@ -80,7 +88,7 @@ impl StartError {
             Self::StateDir(StateDirError::Held { .. }) => ExitReason::Held,
             Self::Control(_) => ExitReason::Control,
             Self::Metrics { .. } => ExitReason::Metrics,
-            Self::Families(_) | Self::System { .. } => ExitReason::Failure,
+            Self::Families(_) | Self::LeftBehind { .. } | Self::System { .. } => ExitReason::Failure,
         }
     }
 }

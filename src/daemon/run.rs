@@ -19,13 +19,14 @@ use crate::subprocess::spawn::Spawner;
 use crate::subprocess::{Launch, SubProcessHandle};
 use crate::supervisor::SupervisorHandle;
 use crate::supervisor::leave::Left;
+use crate::sys;
 use crate::sys::reaper::Mains;
 use crate::telemetry::{Event, Readiness, Telemetry, http};
 
 use super::bridge::{Bridge, snapshot};
 use super::exit::StartError;
 use super::prepare::Prepared;
-use super::{orphans, service_manager};
+use super::{orphans, service_manager, strays};
 
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs must not keep the others from being served.
 const STARTS: Duration = Duration::from_secs(10);
@@ -86,6 +87,7 @@ impl Prepared {
         let Self { config, bound, metrics, nofile, capabilities, socket_files, state_dir, _context: context } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
+        sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
         let node = uuid_node();
         let uuid = uuid::Uuid::now_v1(&node).to_string();
 
@@ -95,7 +97,7 @@ impl Prepared {
         let bridge = Bridge(telemetry.clone());
         let reaped = Arc::new(Notify::new());
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
-            forest,
+            forest: forest.clone(),
             monitor: monitor.clone(),
             spawner: Spawner::new(mains.clone(), nofile),
             reporter: Arc::new(bridge.clone()),
@@ -178,9 +180,7 @@ impl Prepared {
         service_manager::stopping();
         tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
         let left = leave_all(&supervisor, &mut signals).await;
-        if left.survivors > 0 {
-            tracing::error!(survivors = left.survivors, "left with processes that outlived SIGKILL");
-        }
+        let strays = strays::end(&forest).await;
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
@@ -190,6 +190,9 @@ impl Prepared {
         drop(tokio::task::spawn_blocking(move || drop(context)).await);
         tracing::info!(quit = left.quit, "left");
         drop(state_dir);
+        if left.survivors > 0 || !strays.is_empty() {
+            return Err(StartError::LeftBehind { survivors: left.survivors, strays });
+        }
         Ok(())
     }
 }

@@ -166,9 +166,12 @@ fn explain(error: &rmp_serde::decode::Error) -> String {
         }
         Error::Uncategorized(message) | Error::Syntax(message) => {
             let mut message: String = message.chars().take(400).collect();
-            for (from, to) in
-                [("unknown field", "unknown argument"), ("missing field", "missing argument"), ("duplicate field", "argument said twice:")]
-            {
+            for (from, to) in [
+                ("unknown field", "unknown argument"),
+                ("missing field", "missing argument"),
+                ("duplicate field", "argument said twice:"),
+                ("wrong msgpack marker", "another type is expected, this is"),
+            ] {
                 message = message.replace(from, to);
             }
             message

@@ -17,7 +17,7 @@ use crate::sys::readiness;
 use crate::sys::reaper::MainGuard;
 
 use super::handle::{CommandError, MAILBOX, SubProcessHandle};
-use super::machine::{Answer, Effect, Event, Machine, StopDefaults, Token};
+use super::machine::{Answer, Effect, Event, Machine, StopDefaults, Token, TreeReport};
 use super::published::{Published, PublishedRun};
 use super::report::{Notice, Reporter};
 use super::spawn::{Launch, Operation, SpawnFailure, Spawned, Spawner};
@@ -108,6 +108,8 @@ struct Actor {
     random: RandomState,
     /// The quit that unregisters it. Until that is answered nothing may start.
     leaving: Option<Token>,
+    /// What outlived SIGKILL of a start that hangs; the machine's next event.
+    counted: Option<TreeReport>,
     /// It is unregistered: the actor ends.
     done: bool,
 }
@@ -143,6 +145,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         tokens: 0,
         random: RandomState::new(),
         leaving: None,
+        counted: None,
         done: false,
     };
     tokio::spawn(actor.run());
@@ -210,6 +213,9 @@ impl Actor {
 
     /// The next thing for the machine; an inner `None` is a message that is none of its business; the outer one ends the actor.
     async fn next_event(&mut self) -> Option<Option<Event<Launch, SpawnFailure>>> {
+        if let Some(report) = self.counted.take() {
+            return Some(Some(Event::Survivors(report)));
+        }
         Some(match self.next_input().await {
             Input::Message(Some(message)) => self.take_message(message),
             Input::Message(None) => return None,
@@ -341,9 +347,16 @@ impl Actor {
                 Effect::Answer(token, answer) => answers.push((token, answer)),
                 Effect::Spawn(launch) => self.spawn(launch),
                 Effect::EndTree(signal) => self.end_tree(signal),
+                Effect::KillSpawn => {
+                    if let Some(spawning) = &self.spawning {
+                        self.shared.spawner.kill(&spawning.uuid);
+                    }
+                }
                 Effect::CountSurvivors => {
                     if let Some(ender) = self.live.as_ref().and_then(|live| live.ender.as_ref()) {
                         ender.count();
+                    } else if let Some(pid) = self.spawning.as_ref().and_then(|spawning| self.shared.spawner.pid_of(&spawning.uuid)) {
+                        self.counted = Some(TreeReport { survivors: vec![pid], ..TreeReport::default() });
                     }
                 }
                 Effect::RunEnded(end) => self.published.send_modify(|published| {

@@ -104,6 +104,17 @@ impl SubProcessHandle {
         }
     }
 
+    /// The same with the stop settings of the definition, or at once: when the daemon leaves. A full mailbox is waited for here, because this must
+    /// not be lost; whoever filled it waits for nothing but its own turn.
+    pub async fn quit_patiently(&self, timeout: Option<Duration>) -> Result<Ended, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Message::Quit { signal: None, timeout, reply }).await.map_err(|_| CommandError::Gone)?;
+        match answer.await.map_err(|_| CommandError::Gone)? {
+            (Answer::Ended(report), published) => Ok(self.ended(report, &published)),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
     /// Ends it and starts it.
     pub async fn restart(&self, launch: Launch, timeout: Option<Duration>) -> Result<Executed, CommandError> {
         let answer = self.ask(|reply| Message::Restart { launch, timeout, reply }).await?;

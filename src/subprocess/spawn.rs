@@ -3,7 +3,7 @@
 //! A start can block for long (a working directory on a dead network mount, a user database that does not answer), so it never happens on a thread
 //! of the runtime. The threads of a [`Spawner`] never end: a child belongs to the thread that made it, and must not move while it is looked at.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -119,6 +120,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Where the kernel writes the PID of each start that is under way, by its UUID.
+    working: HashMap<String, Arc<AtomicI32>>,
     threads: usize,
     idle: usize,
 }
@@ -151,7 +154,12 @@ impl Spawner {
         let (reply, mut answer) = oneshot::channel();
         self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, reply });
         self.0.ready.notify_one();
-        self.grow(THREADS).map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
+        if let Err(error) = self.grow(THREADS)
+            && self.0.lock().threads == 0
+        {
+            // Nobody is there to take it up; dropping the answer's receiver withdraws the job from whoever comes later.
+            return Err(failure(error.raw_os_error().unwrap_or(libc::EAGAIN)));
+        }
         loop {
             match tokio::time::timeout(PATIENCE, &mut answer).await {
                 Ok(Ok(result)) => return result,
@@ -160,6 +168,34 @@ impl Spawner {
                 Err(_) => drop(self.grow(MAX_THREADS)),
             }
         }
+    }
+
+    /// Ends a start that hangs: one that no thread has taken up is withdrawn, and the process of one that is under way is killed before it becomes
+    /// its program. Its caller is answered as soon as the kernel lets go of it.
+    pub fn kill(&self, uuid: &str) {
+        {
+            let mut queue = self.0.lock();
+            if let Some(at) = queue.jobs.iter().position(|job| job.uuid == uuid)
+                && let Some(job) = queue.jobs.remove(at)
+            {
+                let failure = SpawnFailure { operation: Operation::Clone, errno: libc::ECANCELED, command: program_name(&job.spec) };
+                drop(job.reply.send(Err(failure)));
+            }
+        }
+        let Some(pid) = self.pid_of(uuid) else { return };
+        // Nobody reaps it while its PID stands in the cell, so the PID is still its own; that it is our child says that we read the cell in time.
+        if let Ok(fd) = PidFd::open(pid)
+            && self.pid_of(uuid) == Some(pid)
+            && procfs::read_stat(pid).is_ok_and(|stat| stat.ppid == std::process::id())
+        {
+            drop(fd.send_signal(libc::SIGKILL));
+        }
+    }
+
+    /// The process of a start that is under way.
+    pub fn pid_of(&self, uuid: &str) -> Option<u32> {
+        let cell = self.0.lock().working.get(uuid).cloned()?;
+        u32::try_from(cell.load(Ordering::Acquire)).ok().filter(|pid| *pid != 0)
     }
 
     /// Makes one more thread when a job waits, nobody is idle, and there are fewer than `most`.
@@ -187,14 +223,17 @@ impl Shared {
             let job = {
                 let mut queue = self.lock();
                 loop {
-                    if let Some(job) = queue.jobs.pop_front() {
-                        break job;
+                    match queue.jobs.pop_front() {
+                        Some(job) if job.reply.is_closed() => continue,
+                        Some(job) => break job,
+                        None => {}
                     }
                     queue.idle += 1;
                     queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
                     queue.idle -= 1;
                 }
             };
+            self.lock().working.insert(job.uuid.clone(), cell.clone());
             let result = prepare(&job.spec, &job.launch, &job.uuid, &self.environment, self.nofile).and_then(|program| {
                 let (pid, fd) = clone::spawn(&program, &cell).map_err(|error| refused(&job.spec, &program, error))?;
                 let (started, started_at) = (Instant::now(), SystemTime::now());
@@ -203,8 +242,11 @@ impl Shared {
                 let start_time = procfs::read_stat(pid).map_or(0, |stat| stat.start_time);
                 Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, started, started_at })
             });
-            // The actor that asked outlives its spawn; were it gone, dropping `Spawned` leaves the process to the reaper of orphans.
-            drop(job.reply.send(result));
+            self.lock().working.remove(&job.uuid);
+            if let Err(Ok(unwanted)) = job.reply.send(result) {
+                // Whoever asked is gone. Once ended, it is an orphan like any other.
+                drop(unwanted.fd.send_signal(libc::SIGKILL));
+            }
         }
     }
 }

@@ -5,9 +5,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::subprocess::SubProcessHandle;
+use crate::subprocess::machine::KILL_WAIT;
+use crate::subprocess::{CommandError, SubProcessHandle};
 
 use super::SupervisorHandle;
+
+/// What a quit may take besides its time-outs: looking for the tree on a busy host.
+const MARGIN: Duration = Duration::from_secs(3);
 
 /// How leaving went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,12 +62,20 @@ impl Left {
     }
 }
 
+/// Quits one; returns how many of its processes are left. One that does not even come to an answer (its start hangs in the kernel) counts as one.
 async fn quit(handle: &SubProcessHandle, timeout: Option<Duration>) -> u64 {
-    match handle.quit(None, timeout).await {
-        Ok(ended) => ended.survivors.into(),
-        Err(error) => {
-            tracing::warn!(name = %handle.name(), %error, "cannot quit a sub-process while leaving");
-            0
+    let limit = timeout.unwrap_or(handle.published().spec.stop_timeout) + KILL_WAIT + MARGIN;
+    match tokio::time::timeout(limit, handle.quit_patiently(timeout)).await {
+        Ok(Ok(ended)) => ended.survivors.into(),
+        // It was unregistered meanwhile, which quits it too.
+        Ok(Err(CommandError::Gone)) => 0,
+        Ok(Err(error)) => {
+            tracing::error!(name = %handle.name(), %error, "cannot quit a sub-process while leaving");
+            1
+        }
+        Err(_) => {
+            tracing::error!(name = %handle.name(), seconds = limit.as_secs_f64(), "a sub-process could not be quit in time, leaving without it");
+            1
         }
     }
 }

@@ -3,6 +3,7 @@
 //! - [`pidfd`]: a process held by descriptor: signal it, wait for it, reap it;
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
+//! - [`signals`]: which signals reach this process;
 //! - [`limits`]: resource limits of the daemon and what its children get back;
 //! - [`readiness`]: descriptors that the runtime waits for;
 //! - [`probe`]: what this kernel can do.
@@ -14,6 +15,7 @@ pub mod pidfd;
 pub mod probe;
 pub mod readiness;
 pub mod reaper;
+pub mod signals;
 
 use std::io;
 

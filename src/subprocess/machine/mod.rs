@@ -4,7 +4,8 @@
 //! - after [`Effect::Spawn`] exactly one of [`Event::Spawned`] and [`Event::SpawnFailed`];
 //! - after `Spawned` exactly one [`Event::MainExited`], whenever the process ends;
 //! - after [`Effect::EndTree`] one [`Event::TreeGone`], once nothing of the tree lives (the main included), however long that takes;
-//! - after [`Effect::CountSurvivors`] one [`Event::Survivors`], unless `TreeGone` comes first;
+//! - after [`Effect::KillSpawn`] the answer to `Spawn` as soon as the kernel lets go of it;
+//! - after [`Effect::CountSurvivors`] one [`Event::Survivors`], unless `TreeGone`, or the answer to `Spawn`, comes first;
 //! - [`Event::Deadline`] when [`Machine::deadline`] has come.
 //!
 //! What the machine owes its callers: each [`Token`] is answered exactly once.
@@ -114,12 +115,8 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         match &self.state {
             State::Starting { until, .. } | State::Backoff { until } => Some(*until),
             State::Stopping(Stopping { gone: Some(_), .. }) => None,
-            State::Stopping(Stopping { phase, .. }) => match phase {
-                Phase::Asked { kill_at } => Some(*kill_at),
-                Phase::Killing { give_up_at } => Some(*give_up_at),
-                Phase::Surviving => None,
-            },
-            State::Stopped | State::Spawning { .. } | State::Running { .. } | State::Exited | State::Fatal => None,
+            State::Stopping(Stopping { phase, .. }) | State::Spawning { stop: Some(PendingStop { phase, .. }) } => phase.deadline(),
+            State::Stopped | State::Spawning { stop: None } | State::Running { .. } | State::Exited | State::Fatal => None,
         }
     }
 
@@ -176,8 +173,13 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     }
 
     fn execute(&mut self, token: Token, launch: L, now: Instant) {
-        match &self.state {
+        match &mut self.state {
             State::Stopped | State::Exited | State::Fatal | State::Backoff { .. } => self.start_on_request(vec![token], launch, now),
+            // The process has ended; what is left of its tree is about to, and then it is started.
+            State::Stopping(Stopping { main: None, phase: Phase::Asked { .. } | Phase::Killing { .. }, then, .. }) if !then.is_start() => {
+                then.start_too(launch, token);
+                self.wanted = Wanted::Up;
+            }
             State::Spawning { .. } | State::Starting { .. } | State::Running { .. } | State::Stopping(_) => {
                 let refusal = Refusal::AlreadyRunning { pid: self.run().map(|run| run.pid), state: self.state() };
                 self.answer(token, Answer::Refused(refusal));
@@ -209,14 +211,16 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                 return self.answer_ended(token);
             }
             State::Spawning { stop } => {
-                let overtaken = match stop.take() {
+                let overtaken = match stop {
                     None => {
-                        *stop = Some(PendingStop { signal, timeout, then: Then::Rest });
+                        *stop = Some(PendingStop { signal, timeout, phase: Phase::asked(timeout, now), then: Then::Rest });
                         Vec::new()
                     }
                     Some(pending) => {
-                        *stop = Some(PendingStop { signal, timeout: timeout.min(pending.timeout), then: Then::Rest });
-                        pending.then.tokens()
+                        if pending.phase.hurry(timeout, now) {
+                            self.effects.push(Effect::KillSpawn);
+                        }
+                        std::mem::replace(&mut pending.then, Then::Rest).tokens()
                     }
                 };
                 self.refuse_all(overtaken, &Refusal::Overtaken);
@@ -254,7 +258,10 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                 return self.start_on_request(vec![token], launch, now);
             }
             State::Spawning { stop } => match stop {
-                None => *stop = Some(PendingStop { signal, timeout, then: Then::Start { launch, tokens: vec![token] } }),
+                None => {
+                    let then = Then::Start { launch, tokens: vec![token] };
+                    *stop = Some(PendingStop { signal, timeout, phase: Phase::asked(timeout, now), then });
+                }
                 Some(pending) => pending.then.start_too(launch, token),
             },
             State::Starting { run, .. } | State::Running { run } => {
@@ -284,8 +291,9 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             self.answer(token, Answer::Started { pid });
         }
         match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Spawning { stop: Some(PendingStop { signal, timeout, then }) } => {
-                self.begin_stopping(Some(run), signal, timeout, then, now)
+            State::Spawning { stop: Some(PendingStop { signal, timeout, phase, then }) } => {
+                let signal = if matches!(phase, Phase::Asked { .. }) { signal } else { Signal::KILL };
+                self.begin_stopping(Some(run), signal, timeout, then, now);
             }
             State::Spawning { stop: None } if self.policy.start_seconds.is_zero() => self.state = State::Running { run },
             State::Spawning { stop: None } => self.state = State::Starting { run, until: now + self.policy.start_seconds },
@@ -419,14 +427,21 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     }
 
     fn survivors(&mut self, report: &TreeReport) {
-        let State::Stopping(stopping) = &mut self.state else { return };
+        let then = match &mut self.state {
+            State::Stopping(stopping) => &mut stopping.then,
+            State::Spawning { stop: Some(pending) } => &mut pending.then,
+            State::Spawning { stop: None }
+            | State::Stopped
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Exited
+            | State::Fatal => return,
+        };
         if report.survivors.is_empty() {
             return; // TreeGone is on its way
         }
-        let refused = match &mut stopping.then {
-            Then::Start { .. } => std::mem::replace(&mut stopping.then, Then::Rest).tokens(),
-            Then::Rest | Then::Decide { .. } => Vec::new(),
-        };
+        let refused = if then.is_start() { std::mem::replace(then, Then::Rest).tokens() } else { Vec::new() };
         if !refused.is_empty() {
             self.wanted = Wanted::Down;
         }
@@ -452,7 +467,18 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                 }
                 Phase::Surviving => {}
             },
-            State::Stopped | State::Spawning { .. } | State::Running { .. } | State::Exited | State::Fatal => {}
+            State::Spawning { stop: Some(pending) } => match pending.phase {
+                Phase::Asked { .. } => {
+                    pending.phase = Phase::Killing { give_up_at: now + KILL_WAIT };
+                    self.effects.push(Effect::KillSpawn);
+                }
+                Phase::Killing { .. } => {
+                    pending.phase = Phase::Surviving;
+                    self.effects.push(Effect::CountSurvivors);
+                }
+                Phase::Surviving => {}
+            },
+            State::Stopped | State::Spawning { stop: None } | State::Running { .. } | State::Exited | State::Fatal => {}
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) enum State<L> {
 pub(super) struct PendingStop<L> {
     pub(super) signal: Signal,
     pub(super) timeout: Duration,
+    /// A start can hang in the kernel: then the process that is not yet its program is killed, and what does not even mind that is told of.
+    pub(super) phase: Phase,
     pub(super) then: Then<L>,
 }
 
@@ -84,25 +86,50 @@ pub(super) enum Then<L> {
     Decide { failed: bool, lived: Duration },
 }
 
-impl<L> Stopping<L> {
-    /// A further request can only shorten the time. Returns SIGKILL when it is to be sent again.
-    pub(super) fn hurry(&mut self, timeout: Duration, now: Instant) -> Option<Signal> {
-        match &mut self.phase {
-            Phase::Asked { kill_at } => {
+impl Phase {
+    /// Asked now, with this time until SIGKILL.
+    pub(super) fn asked(timeout: Duration, now: Instant) -> Self {
+        Self::Asked { kill_at: now + timeout }
+    }
+
+    /// When it becomes more urgent.
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Asked { kill_at } => Some(kill_at),
+            Self::Killing { give_up_at } => Some(give_up_at),
+            Self::Surviving => None,
+        }
+    }
+
+    /// A further request can only shorten the time. Returns whether SIGKILL is to be sent again.
+    pub(super) fn hurry(&mut self, timeout: Duration, now: Instant) -> bool {
+        match self {
+            Self::Asked { kill_at } => {
                 *kill_at = (*kill_at).min(now + timeout);
-                None
+                false
             }
-            Phase::Killing { .. } => None,
-            Phase::Surviving if self.gone.is_some() => None,
-            Phase::Surviving => {
-                self.phase = Phase::Killing { give_up_at: now + KILL_WAIT };
-                Some(Signal::KILL)
+            Self::Killing { .. } => false,
+            Self::Surviving => {
+                *self = Self::Killing { give_up_at: now + KILL_WAIT };
+                true
             }
         }
     }
 }
 
+impl<L> Stopping<L> {
+    /// A further request can only shorten the time. Returns SIGKILL when it is to be sent again.
+    pub(super) fn hurry(&mut self, timeout: Duration, now: Instant) -> Option<Signal> {
+        (self.gone.is_none() && self.phase.hurry(timeout, now)).then_some(Signal::KILL)
+    }
+}
+
 impl<L> Then<L> {
+    /// Whether a start is on its way.
+    pub(super) fn is_start(&self) -> bool {
+        matches!(self, Self::Start { .. })
+    }
+
     /// Those who wait for the start that does not come now.
     pub(super) fn tokens(self) -> Vec<Token> {
         match self {

@@ -126,6 +126,7 @@ impl World {
                     assert!(self.tree || self.spawning, "there is a tree to end");
                     self.ending = Some(signal);
                 }
+                Effect::KillSpawn => assert!(self.spawning, "there is a start to end"),
                 Effect::CountSurvivors => self.counting = true,
                 Effect::Answer(token, _) => *self.answers.get_mut(&token).unwrap() += 1,
                 Effect::RunEnded(_) => self.ended += 1,
@@ -159,7 +160,10 @@ impl World {
         match action {
             Action::Execute => {
                 let token = self.token();
-                if matches!(self.machine.state(), StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Backoff) {
+                let main_has_ended = self.machine.state() == StateName::Stopping && self.machine.run().is_none();
+                if main_has_ended
+                    || matches!(self.machine.state(), StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Backoff)
+                {
                     self.told_to_rest = false;
                 }
                 self.give(Event::Execute { token, launch: 1 });
@@ -177,11 +181,12 @@ impl World {
             Action::SpawnSucceeds if self.spawning => {
                 self.pids += 1;
                 (self.spawning, self.tree, self.main, self.ending) = (false, true, Main::Alive(self.pids), None);
+                self.counting = false;
                 self.spawned += 1;
                 self.give(Event::Spawned { pid: self.pids });
             }
             Action::SpawnFails if self.spawning => {
-                self.spawning = false;
+                (self.spawning, self.counting) = (false, false);
                 self.spawned += 1;
                 self.give(Event::SpawnFailed { failure: "ENOENT" });
             }
@@ -397,4 +402,35 @@ fn a_failed_start_is_fatal_without_a_policy_and_a_failure_with_one() {
         assert_eq!(world.machine.state(), expected);
         assert_eq!(world.machine.last_end(), Some(End { status: None, cause: Cause::SpawnFailed }));
     }
+}
+
+#[test]
+fn a_start_that_hangs_is_killed_and_then_told_of() {
+    let mut world = world(RestartPolicy::Always);
+    world.act(&Action::Execute);
+    world.act(&Action::Quit { timeout: 5 });
+    world.act(&Action::DeadlineComes);
+    assert!(world.machine.deadline().is_some(), "killed, and waited for");
+    world.act(&Action::DeadlineComes);
+    assert!(world.counting);
+    world.act(&Action::SurvivorsAreCounted);
+    assert_eq!(world.answers.values().sum::<u32>(), 1, "whoever asked for the end is told; the start is still under way");
+    world.act(&Action::SpawnSucceeds);
+    assert_eq!(world.ending, Some(Signal::KILL));
+    die(&mut world, ExitStatus::Signalled { signal: 9, core: false });
+    assert_eq!(world.machine.state(), StateName::Stopped);
+}
+
+#[test]
+fn it_can_be_executed_as_soon_as_its_process_has_ended() {
+    let mut world = world(RestartPolicy::Never);
+    run(&mut world);
+    world.act(&Action::MainDies(ExitStatus::Exited(0)));
+    world.act(&Action::MainIsReaped);
+    assert_eq!(world.machine.state(), StateName::Stopping, "what is left of its tree is looked for");
+    world.act(&Action::Execute);
+    world.act(&Action::TreeVanishes);
+    world.act(&Action::SpawnSucceeds);
+    assert_eq!(world.machine.state(), StateName::Running);
+    assert_eq!(world.answers.values().sum::<u32>(), 2);
 }

@@ -116,6 +116,8 @@ pub enum Effect<L, F> {
     Spawn(L),
     /// Send the signal to every process of the tree, now and to those found later, until nothing of it lives.
     EndTree(Signal),
+    /// Kill the process that is being started and is not yet its program.
+    KillSpawn,
     /// Find out who outlived SIGKILL; ending the tree goes on.
     CountSurvivors,
     /// Answer somebody.
