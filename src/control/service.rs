@@ -1,5 +1,6 @@
 //! One request frame to one reply frame: decode → authorise → answer → encode.
 
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,13 +92,17 @@ impl Service {
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.
-    pub async fn answer(&self, frame: &[u8], role: Role) -> Vec<u8> {
+    ///
+    /// The frame is given up as soon as it is decoded: a request that waits does not hold on to it.
+    pub async fn answer(&self, frame: impl Deref<Target = [u8]> + Send, role: Role) -> Vec<u8> {
         let began = Instant::now();
         if frame.len() > self.max_request_bytes {
             let message = format!("the request has {} bytes, at most {} are taken", frame.len(), self.max_request_bytes);
             return self.refuse(began, None, None, &WireError::bad_request(message));
         }
-        let Request { request_id, command } = match codec::decode_request(frame) {
+        let decoded = codec::decode_request(&frame);
+        drop(frame);
+        let Request { request_id, command } = match decoded {
             Ok(request) => request,
             Err(Rejected { request_id, command, error }) => return self.refuse(began, command, request_id.as_ref(), &error),
         };

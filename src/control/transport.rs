@@ -4,6 +4,8 @@
 //! (most answers are ready then), and goes on beside the others if it has to wait. `ZMQ_FD` is edge-triggered: the socket is emptied before
 //! waiting, and again after each send, because libzmq may take the signal of a new request while it sends.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +26,14 @@ pub struct Limits {
     pub max_request_bytes: usize,
     /// Requests in work at a time; further ones are answered `busy`.
     pub in_work: usize,
+    /// The same for one client, so that none takes all the room.
+    pub in_work_of_one: usize,
 }
 
 impl Limits {
     /// Limits with this largest request.
     pub fn new(max_request_bytes: usize) -> Self {
-        Self { max_request_bytes, in_work: 1024 }
+        Self { max_request_bytes, in_work: 4096, in_work_of_one: 256 }
     }
 
     /// What libzmq cuts a connection off for. Well above the largest request, so that one which is merely too large is answered.
@@ -106,12 +110,13 @@ impl Bound {
     /// Answers requests until `closing` is true; then those in work are answered, and the socket is closed.
     pub async fn serve(self, service: Arc<Service>, mut closing: watch::Receiver<bool>) -> io::Result<()> {
         let signal = readiness::watch_duplicate(self.socket.get_fd().map_err(io::Error::from)?)?;
-        let mut door = Door { socket: self.socket, service, limits: self.limits, in_work: FuturesUnordered::new() };
+        let mut door =
+            Door { socket: self.socket, service, limits: self.limits, in_work: FuturesUnordered::new(), of_each: HashMap::new() };
         loop {
             let emptied = door.receive_batch();
             tokio::select! {
                 biased;
-                Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.send(envelope, &reply),
+                Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.finish(envelope, &reply),
                 () = tokio::task::yield_now(), if !emptied => {}
                 ready = signal.readable(), if emptied => ready?.clear_ready(),
                 _ = closing.wait_for(|closing| *closing) => break,
@@ -124,7 +129,7 @@ impl Bound {
         loop {
             door.receive_batch();
             tokio::select! {
-                Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.send(envelope, &reply),
+                Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.finish(envelope, &reply),
                 ready = signal.readable() => ready?.clear_ready(),
                 () = &mut farewell => break,
             }
@@ -144,6 +149,8 @@ struct Door {
     service: Arc<Service>,
     limits: Limits,
     in_work: FuturesUnordered<BoxFuture<'static, (Envelope, Vec<u8>)>>,
+    /// How many of them are of which client, by its routing id.
+    of_each: HashMap<Vec<u8>, usize>,
 }
 
 impl Door {
@@ -201,7 +208,9 @@ impl Door {
                 return self.send(envelope, &reply);
             }
         };
-        if self.in_work.len() >= self.limits.in_work {
+        let client = envelope.first().map_or(&[][..], |id| &id[..]);
+        let of_this = self.of_each.get(client).copied().unwrap_or(0);
+        if self.in_work.len() >= self.limits.in_work || of_this >= self.limits.in_work_of_one {
             let reply = self.service.answer_busy();
             return self.send(envelope, &reply);
         }
@@ -209,13 +218,29 @@ impl Door {
         // Who reaches the socket may command: an ipc endpoint is guarded by the permissions of its path, a TCP endpoint is bound to loopback
         // unless the configuration insists.
         let role = Role::Admin;
-        let mut answer: BoxFuture<'static, Vec<u8>> = Box::pin(async move { service.answer(&body, role).await });
+        let mut answer: BoxFuture<'static, Vec<u8>> = Box::pin(async move { service.answer(body, role).await });
         // Most answers are there at once. One that is not is polled again by `in_work`, which brings its own waker.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match answer.as_mut().poll(&mut context) {
             std::task::Poll::Ready(reply) => self.send(envelope, &reply),
-            std::task::Poll::Pending => self.in_work.push(Box::pin(async move { (envelope, answer.await) })),
+            std::task::Poll::Pending => {
+                *self.of_each.entry(client.to_vec()).or_default() += 1;
+                self.in_work.push(Box::pin(async move { (envelope, answer.await) }));
+            }
         }
+    }
+
+    /// Sends the reply of a request that was in work.
+    fn finish(&mut self, envelope: Envelope, reply: &[u8]) {
+        if let Some(client) = envelope.first().map(|id| id.to_vec())
+            && let Entry::Occupied(mut count) = self.of_each.entry(client)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        self.send(envelope, reply);
     }
 
     fn send(&mut self, envelope: Envelope, reply: &[u8]) {

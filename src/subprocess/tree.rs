@@ -4,7 +4,7 @@
 //! is being ended is met by looking again: the tree counts as gone only when two looks in a row, both begun after every known member had ended,
 //! show nothing alive. A member that a look shows and that is gone when it is to be held has only moved on: it may have forked before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,7 @@ impl Ender {
     pub fn begin(forest: Arc<Forest>, whole: Whole, signal: Signal, sent: Option<Identity>) -> Self {
         let (stage, stages) = watch::channel(Stage::Signal(signal, sent));
         let (report, endings) = mpsc::channel(2);
-        let task = tokio::spawn(Work { forest, whole, stages, report, members: BTreeMap::new() }.run());
+        let task = tokio::spawn(Work { forest, whole, stages, report, members: BTreeMap::new(), first: None }.run());
         Self { stage, endings, task }
     }
 
@@ -107,6 +107,12 @@ struct Member {
     /// What it was last sent.
     sent: Option<Signal>,
     ended: bool,
+    /// Whether it was refused to be opened before.
+    refused: bool,
+}
+
+impl Member {
+    const NEW: Self = Self { fd: None, sent: None, ended: false, refused: false };
 }
 
 struct Work {
@@ -115,22 +121,34 @@ struct Work {
     stages: watch::Receiver<Stage>,
     report: mpsc::Sender<Ending>,
     members: BTreeMap<Identity, Member>,
+    /// Who was there in the first look.
+    first: Option<Vec<Identity>>,
 }
 
 impl Work {
     async fn run(mut self) {
         let mut empty_looks = 0;
         let mut counted = false;
+        let mut unseen = false;
         loop {
             let stage = *self.stages.borrow_and_update();
             if let Stage::Signal(signal, Some(main)) = stage {
                 // Before it is looked for, and though it be gone by now: it was there when the signal was sent, so that has ended it.
-                self.members.entry(main).or_insert(Member { fd: None, sent: None, ended: false }).sent = Some(signal);
+                self.members.entry(main).or_insert(Member::NEW).sent = Some(signal);
             }
             let Seen { shown, alive } = match self.look().await {
                 Ok(seen) => seen,
                 Err(error) => {
-                    tracing::warn!(uuid = self.whole.uuid, %error, "cannot look for the processes of a tree, trying again");
+                    if !unseen {
+                        tracing::warn!(uuid = self.whole.uuid, %error, "cannot look for the processes of a tree, trying again");
+                    }
+                    unseen = true;
+                    if stage == Stage::Count && !counted {
+                        // Whoever waits is told what was last known, rather than nothing for as long as nobody can look.
+                        counted = true;
+                        let last: Vec<Identity> = self.members.iter().filter(|(_, member)| !member.ended).map(|(id, _)| *id).collect();
+                        drop(self.report.send(Ending::Survivors(self.tally(&last))).await);
+                    }
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -169,24 +187,32 @@ impl Work {
     /// Who is alive, in a look that begins now. Opens the new ones.
     async fn look(&mut self) -> io::Result<Seen> {
         let look = self.forest.look().await?;
-        let shown: Vec<Identity> = look
-            .members(&self.whole.uuid)
-            .into_iter()
-            .filter(|stat| !stat.is_dead())
-            .map(procfs::Stat::identity)
-            .filter(|identity| Some(*identity) != self.whole.except)
-            .collect();
+        let mut living: Vec<&procfs::Stat> = look.members(&self.whole.uuid).into_iter().filter(|stat| !stat.is_dead()).collect();
+        if let Some(main) = self.whole.except {
+            living = below(&living, main, self.first.as_deref());
+        }
+        let shown: Vec<Identity> = living.into_iter().map(procfs::Stat::identity).collect();
+        self.first.get_or_insert_with(|| shown.clone());
         for (identity, member) in &mut self.members {
             member.ended = !shown.contains(identity);
+            if member.ended {
+                member.fd = None; // descriptors may be what is short
+            }
         }
         let mut alive = shown.clone();
         alive.retain(|identity| {
-            let member = self.members.entry(*identity).or_insert(Member { fd: None, sent: None, ended: false });
+            let member = self.members.entry(*identity).or_insert(Member::NEW);
             if member.fd.is_none() {
                 match open(*identity) {
                     Ok(Some(fd)) => member.fd = Some(Arc::new(fd)),
                     Ok(None) => member.ended = true,
-                    Err(error) => tracing::warn!(pid = identity.pid, %error, "cannot hold a process of a tree, trying again"),
+                    Err(error) if member.refused => {
+                        tracing::trace!(pid = identity.pid, %error, "cannot hold a process of a tree, trying again")
+                    }
+                    Err(error) => {
+                        member.refused = true; // said once
+                        tracing::warn!(pid = identity.pid, %error, "cannot hold a process of a tree, trying again");
+                    }
                 }
             }
             !member.ended
@@ -237,6 +263,23 @@ impl Work {
         }
         report
     }
+}
+
+/// Who of a tree is below its main, without what the main started after the first look: that is not meant.
+fn below<'a>(living: &[&'a procfs::Stat], main: Identity, first: Option<&[Identity]>) -> Vec<&'a procfs::Stat> {
+    let mut later: BTreeSet<u32> = BTreeSet::new();
+    if let Some(first) = first {
+        later.extend(living.iter().filter(|stat| stat.ppid == main.pid && !first.contains(&stat.identity())).map(|stat| stat.pid));
+        loop {
+            let before = later.len();
+            let next: Vec<u32> = living.iter().filter(|stat| later.contains(&stat.ppid)).map(|stat| stat.pid).collect();
+            later.extend(next);
+            if later.len() == before {
+                break;
+            }
+        }
+    }
+    living.iter().copied().filter(|stat| stat.identity() != main && !later.contains(&stat.pid)).collect()
 }
 
 /// Sends a signal that is to end a process.
