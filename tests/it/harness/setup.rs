@@ -1,0 +1,187 @@
+//! From a configuration to a daemon, or to a start that was refused.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::daemon::Daemon;
+use super::marked::{Marker, VARIABLE};
+use super::until;
+
+/// Everything a daemon is started with, in a directory of its own.
+pub(crate) struct Setup {
+    pub(super) dir: TempDir,
+    pub(super) marker: Marker,
+    /// Added to the configuration: `[[process]]` tables.
+    processes: String,
+    /// Of `[daemon]`, more of `[control]`, and of `[metrics]`.
+    state_dir: String,
+    control: String,
+    endpoints: Vec<String>,
+    listen: String,
+    environment: Vec<(String, String)>,
+    log: &'static str,
+    wrapper: Vec<String>,
+    arguments: Vec<String>,
+}
+
+/// A daemon that ended before it served anybody.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) code: Option<i32>,
+    pub(crate) err: String,
+}
+
+impl Setup {
+    /// With these `[[process]]` tables. `{dir}` in it, as everywhere here, stands for the test's directory.
+    pub(crate) fn new(processes: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("pm").tempdir().unwrap();
+        Self {
+            dir,
+            marker: Marker::new(),
+            processes: processes.to_owned(),
+            state_dir: "state".to_owned(),
+            control: String::new(),
+            endpoints: vec!["ipc://{dir}/c.sock".to_owned()],
+            listen: "127.0.0.1:0".to_owned(),
+            environment: Vec::new(),
+            log: "debug",
+            wrapper: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// The test's directory.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A TCP endpoint at a free port of the loopback, too.
+    pub(crate) fn tcp(self) -> Self {
+        self.endpoint("tcp://127.0.0.1:*")
+    }
+
+    /// One more endpoint.
+    pub(crate) fn endpoint(mut self, endpoint: &str) -> Self {
+        self.endpoints.push(endpoint.to_owned());
+        self
+    }
+
+    /// More lines for `[control]`.
+    pub(crate) fn control(mut self, lines: &str) -> Self {
+        self.control = lines.to_owned();
+        self
+    }
+
+    /// Another state directory.
+    pub(crate) fn state_dir(mut self, path: &str) -> Self {
+        self.state_dir = path.to_owned();
+        self
+    }
+
+    /// Another address for the metrics.
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        self.listen = address.to_owned();
+        self
+    }
+
+    /// One more variable in the daemon's environment.
+    pub(crate) fn env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Another log level than debug.
+    pub(crate) fn log(mut self, level: &'static str) -> Self {
+        self.log = level;
+        self
+    }
+
+    /// A command in front of `procmand`, which must execute it: the daemon has its PID.
+    pub(crate) fn wrapped(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// One more argument of `procmand`.
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    fn fill_in(&self, text: &str) -> String {
+        text.replace("{dir}", self.dir.path().to_str().unwrap())
+    }
+
+    /// Writes the configuration and returns where.
+    fn write_config(&self) -> PathBuf {
+        let path = self.dir.path().join("procmand.toml");
+        let Self { state_dir, control, endpoints, listen, processes, .. } = self;
+        let text = format!(
+            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\n[control]\nendpoints = {endpoints:?}\n{control}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
+        );
+        fs::write(&path, self.fill_in(&text)).unwrap();
+        path
+    }
+
+    fn spawn(&self) -> Child {
+        let config = self.write_config();
+        let procmand = env!("CARGO_BIN_EXE_procmand");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(procmand),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments.iter().map(|argument| self.fill_in(argument))).arg(procmand);
+                command
+            }
+        };
+        for foreign in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "PROCMAN_UUID"] {
+            command.env_remove(foreign);
+        }
+        command.arg("--config").arg(&config).args(&self.arguments);
+        command.env(VARIABLE, &self.marker.0).env("PROCMAN_LOG", self.log);
+        command.envs(self.environment.iter().map(|(key, value)| (key, self.fill_in(value))));
+        command.stdin(Stdio::null()).stdout(self.create("stdout")).stderr(self.create("log"));
+        command.spawn().unwrap()
+    }
+
+    fn create(&self, name: &str) -> File {
+        File::options().append(true).create(true).open(self.dir.path().join(name)).unwrap()
+    }
+
+    /// Starts a daemon and returns once it has answered.
+    #[track_caller]
+    pub(crate) fn start(self) -> Daemon {
+        let child = self.spawn();
+        let endpoint = self.fill_in(&self.endpoints[0]).parse().unwrap();
+        Daemon::watch(child, self.dir, self.marker, endpoint)
+    }
+
+    /// Runs a `procmand` that is to end by itself, and proves that it started nothing.
+    #[track_caller]
+    pub(crate) fn refused(&self) -> Refused {
+        let mut child = self.spawn();
+        let status = until("a start that is refused ends", || child.try_wait().unwrap());
+        let left = self.marker.describe();
+        if !left.is_empty() {
+            self.marker.kill_all();
+            panic!("a refused start left processes: {left:?}");
+        }
+        Refused { code: status.code(), err: fs::read_to_string(self.dir.path().join("log")).unwrap() }
+    }
+}
+
+impl Refused {
+    /// Asserts that it left with this code, and said this in a single line.
+    #[track_caller]
+    pub(crate) fn assert(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.err.lines().count(), 1, "one line: {self:?}");
+        assert!(self.err.starts_with("procmand: "), "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is not in {:?}", self.err);
+        }
+    }
+}

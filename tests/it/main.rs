@@ -1,0 +1,36 @@
+//! The real `procmand`, from outside: each test starts one of its own, asks it over its own endpoint, and proves at the end that nothing is left.
+
+// `cfg(test)` is always so here; it tells clippy that the helpers are tests, too.
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod ctl;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod leaving;
+#[cfg(test)]
+mod notify;
+#[cfg(test)]
+mod orphans;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod quit;
+#[cfg(test)]
+mod reap;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod scarce;
+#[cfg(test)]
+mod starting;
+#[cfg(test)]
+mod storm;
+#[cfg(test)]
+mod together;

@@ -1,0 +1,91 @@
+//! What systemd is told (sd_notify(3)), on a socket that the test holds.
+
+use std::os::unix::net::UnixDatagram;
+
+use super::harness::{DEADLINE, Daemon, Setup};
+
+struct Listening {
+    socket: UnixDatagram,
+    /// All that was said, line by line.
+    said: Vec<String>,
+}
+
+impl Listening {
+    fn bind(setup: &Setup) -> Self {
+        let socket = UnixDatagram::bind(setup.dir().join("notify")).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self { socket, said: Vec::new() }
+    }
+
+    /// Listens until this line has been said that often.
+    #[track_caller]
+    fn wait_for(&mut self, line: &str, times: usize) {
+        let mut buffer = [0; 4096];
+        while self.said.iter().filter(|said| *said == line).count() < times {
+            let length = self.socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{line} was not said: {error}; {:?}", self.said));
+            self.said.extend(std::str::from_utf8(&buffer[..length]).unwrap().lines().map(str::to_owned));
+        }
+    }
+
+    fn has_said(&self, beginning: &str) -> bool {
+        self.said.iter().any(|said| said.starts_with(beginning))
+    }
+}
+
+const WEB: &str = "[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nautostart = true\n";
+
+#[test]
+fn it_says_when_it_is_ready_and_when_it_leaves() {
+    let setup = Setup::new(WEB).env("NOTIFY_SOCKET", "{dir}/notify");
+    let mut listening = Listening::bind(&setup);
+    let daemon: Daemon = setup.start();
+    listening.wait_for("READY=1", 1);
+    assert!(!listening.has_said("STOPPING"));
+    assert!(daemon.view("web").pid.is_some(), "what starts by itself was started");
+    assert!(daemon.http("/readyz").starts_with("HTTP/1.1 200"));
+    daemon.stop();
+    listening.wait_for("STOPPING=1", 1);
+    assert!(!listening.has_said("WATCHDOG"), "nobody watches");
+    assert!(listening.said.iter().filter(|said| *said == "READY=1").count() == 1);
+}
+
+#[test]
+fn it_keeps_the_watchdog_content() {
+    let setup = Setup::new("").env("NOTIFY_SOCKET", "{dir}/notify").env("WATCHDOG_USEC", "300000").wrapped(&[
+        "sh",
+        "-c",
+        "WATCHDOG_PID=$$ exec \"$@\"",
+        "sh",
+    ]);
+    let mut listening = Listening::bind(&setup);
+    let daemon = setup.start();
+    listening.wait_for("READY=1", 1);
+    let before = std::time::Instant::now();
+    listening.wait_for("WATCHDOG=1", 5);
+    assert!(before.elapsed().as_secs_f64() > 0.1, "not more often than needed");
+    daemon.stop();
+}
+
+#[test]
+fn a_watchdog_for_another_process_is_none_of_its_business() {
+    let setup = Setup::new(WEB).env("NOTIFY_SOCKET", "{dir}/notify").env("WATCHDOG_USEC", "30000").env("WATCHDOG_PID", "1");
+    let mut listening = Listening::bind(&setup);
+    let daemon = setup.start();
+    daemon.stop();
+    listening.wait_for("STOPPING=1", 1);
+    assert!(!listening.has_said("WATCHDOG"));
+}
+
+#[test]
+fn a_stop_that_takes_long_asks_for_more_time() {
+    let stubborn = "[[process]]\nname = 'web'\ncmd = ['sh', '-c', 'trap \"\" TERM; echo up; exec sleep 1000']\nstdout = 'file:{dir}/up'\nstop_timeout = 0.2\n";
+    let setup = Setup::new(stubborn).env("NOTIFY_SOCKET", "{dir}/notify");
+    let mut listening = Listening::bind(&setup);
+    let daemon = setup.start();
+    daemon.execute("web");
+    daemon.lines("up", 1);
+    daemon.stop();
+    listening.wait_for("STOPPING=1", 1);
+    listening.wait_for("STATUS=1 sub-processes to quit", 1);
+    assert!(listening.has_said("EXTEND_TIMEOUT_USEC="), "{:?}", listening.said);
+}

@@ -1,0 +1,39 @@
+//! A daemon that runs out of descriptors goes on answering, starts what it can, and ends all it has started.
+
+use procman::protocol::StateName;
+use procman::protocol::reply::{Each, Ended, Executed, Pong, View};
+use serde_json::json;
+
+use super::harness::{Setup, is_alive};
+
+#[test]
+fn out_of_descriptors_it_refuses_starts_and_serves_on() {
+    let daemon = Setup::new("").wrapped(&["sh", "-c", "ulimit -n 60; exec \"$@\"", "sh"]).start();
+    let total = 60;
+    for i in 0..total {
+        let _: View = daemon.call("register", json!({"name": format!("p{i}"), "cmd": ["sleep", "1000"]}));
+    }
+    let started: Vec<Each<Executed>> = daemon.call("restart", json!({"all": true}));
+    let mut pids = Vec::new();
+    let mut refused = 0;
+    for each in started {
+        match each {
+            Each::Done(executed) => pids.push(executed.pid),
+            Each::Refused { error, .. } => {
+                refused += 1;
+                assert_eq!(serde_json::to_value(&error.details["errno_name"]).unwrap(), "EMFILE", "{error}");
+            }
+        }
+    }
+    assert!(refused > 0 && pids.len() > 5, "{refused} of {total} were refused");
+    assert!(daemon.call::<Pong>("ping", json!({})).pong);
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    assert_eq!(daemon.relatives().len(), pids.len() + 1, "a start that was refused has left a process");
+
+    let ended: Vec<Each<Ended>> = daemon.call("quit", json!({"all": true}));
+    assert!(ended.iter().all(|each| matches!(each, Each::Done(ended) if ended.survivors == 0)), "{ended:?}");
+    assert_eq!(daemon.relatives(), [daemon.pid()]);
+    // And then there is room again.
+    daemon.execute("p0");
+    assert_eq!(daemon.info().counts[&StateName::Running], 1);
+}
