@@ -34,3 +34,7 @@ mod starting;
 mod storm;
 #[cfg(test)]
 mod together;
+#[cfg(test)]
+mod prometheus;
+#[cfg(test)]
+mod python;
