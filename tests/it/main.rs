@@ -21,6 +21,10 @@ mod orphans;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod prometheus;
+#[cfg(test)]
+mod python;
+#[cfg(test)]
 mod quit;
 #[cfg(test)]
 mod reap;
@@ -34,7 +38,3 @@ mod starting;
 mod storm;
 #[cfg(test)]
 mod together;
-#[cfg(test)]
-mod prometheus;
-#[cfg(test)]
-mod python;

@@ -86,9 +86,7 @@ fn prometheus_sees_what_happens() {
     prometheus.wait_for("procman_process_last_returncode", "-15");
 
     daemon.call::<Value>("unregister", serde_json::json!({"name": "nap"}));
-    until("the series of what is not registered any more are gone", || {
-        prometheus.query("procman_process_up").filter(Vec::is_empty)
-    });
+    until("the series of what is not registered any more are gone", || prometheus.query("procman_process_up").filter(Vec::is_empty));
     prometheus.wait_for("up", "1");
     drop(prometheus);
     daemon.stop();
