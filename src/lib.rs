@@ -32,6 +32,19 @@
 //!
 //! **One tree.** The daemon is a child subreaper, so every process of any tree is a descendant of it: below its main, or below an orphan that came
 //! to the daemon and is known by its session or by the marker `PROCMAN_UUID` in its environment ([`procfs::forest`]).
+//!
+//! # Decisions, and what was measured
+//!
+//! - *Trees by one pass over `/proc/PID/stat`*, shared by all who look at the same time: the kernel's own list of children
+//!   (`/proc/PID/task/TID/children`) is a build option, and was missing on the kernel this was built on. A pass takes 3 to 5 µs for each process.
+//! - *One kept descriptor for each watched process*, its directory in `/proc`, not one for each file: 31 µs a sample against 24 µs, for a fifth of the
+//!   descriptors and numbers that stay right after an exec.
+//! - *A status is at most one clock tick (10 ms) old*, and its tree at most ten times as old as a pass takes: polling clients cannot make the daemon
+//!   spend more than about a tenth of a core on looking.
+//! - *The metrics page is written straight from a table of families*: for 1000 sub-processes 5 ms and one allocation, against 36 ms and 262,000 by
+//!   way of a `prometheus::core::Collector`; what counts and measures is the `prometheus` package's.
+//! - *`sysinfo` answers what is asked once* (physical cores, the host's name); what is asked a thousand times a second is read here (see
+//!   `make bench`, which measures both).
 
 pub mod client;
 pub mod config;
