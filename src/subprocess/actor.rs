@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::procfs::{Forest, Identity, Root};
 use crate::protocol::{Signal, StateName, Wanted};
@@ -85,7 +86,12 @@ struct Main {
 struct Spawning {
     uuid: String,
     result: oneshot::Receiver<Result<Spawned, SpawnFailure>>,
+    /// Kills it for as long as it is under way, once that is wanted.
+    killer: JoinSet<()>,
 }
+
+/// How soon a start that hangs is killed again.
+const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 enum Input {
     Message(Option<Message>),
@@ -348,8 +354,17 @@ impl Actor {
                 Effect::Spawn(launch) => self.spawn(launch),
                 Effect::EndTree(signal) => self.end_tree(signal),
                 Effect::KillSpawn => {
-                    if let Some(spawning) = &self.spawning {
-                        self.shared.spawner.kill(&spawning.uuid);
+                    if let Some(spawning) = &mut self.spawning
+                        && spawning.killer.is_empty()
+                    {
+                        let (spawner, uuid) = (self.shared.spawner.clone(), spawning.uuid.clone());
+                        spawning.killer.spawn(async move {
+                            // Again and again: its turn may not have come yet, or its process may not be there yet.
+                            loop {
+                                spawner.kill(&uuid);
+                                tokio::time::sleep(KILL_AGAIN).await;
+                            }
+                        });
                     }
                 }
                 Effect::CountSurvivors => {
@@ -409,7 +424,7 @@ impl Actor {
         let (sender, result) = oneshot::channel();
         let start = self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid.clone());
         tokio::spawn(async move { drop(sender.send(start.await)) });
-        self.spawning = Some(Spawning { uuid, result });
+        self.spawning = Some(Spawning { uuid, result, killer: JoinSet::new() });
         self.published.send_modify(|published| Arc::make_mut(published).starts += 1);
     }
 

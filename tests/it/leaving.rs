@@ -4,7 +4,7 @@ use procman::protocol::reply::{Executed, Nothing, Pong};
 use procman::protocol::{ErrorCode, StateName};
 use serde_json::json;
 
-use super::harness::{Daemon, Peer, Setup, frame, is_alive, value_of};
+use super::harness::{Daemon, Peer, Refused, Setup, frame, is_alive, value_of};
 
 /// A process that notes its end in the file `order`.
 fn noting(name: &str) -> String {
@@ -126,6 +126,29 @@ fn a_signal_while_it_still_starts_ends_it_cleanly() {
         daemon.signal(libc::SIGTERM);
         assert_eq!(daemon.wait_exit().code(), Some(0));
     }
+}
+
+#[test]
+fn a_signal_as_soon_as_it_holds_anything_ends_it_cleanly() {
+    for _ in 0..5 {
+        let setup = Setup::new("[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nautostart = true\n");
+        let lock = setup.dir().join("state/lock");
+        // The state directory is the first thing that it takes; all that comes after it has to be given back.
+        let Refused { code, err } = setup.interrupted(libc::SIGTERM, || lock.exists());
+        assert_eq!(code, Some(0), "{err}");
+    }
+}
+
+#[test]
+fn what_nobody_can_tell_whose_it_is_is_ended_in_the_end() {
+    // Forked twice, with a session and an environment of its own, before anybody looked.
+    let script = "(env -i setsid sh -c \"echo \\$\\$; exec sleep 1000\" &); exec sleep 1000";
+    let mut daemon = Daemon::start(&format!("[[process]]\nname = 'web'\ncmd = ['sh', '-c', '{script}']\nstdout = 'file:{{dir}}/pid'\n"));
+    daemon.execute("web");
+    let bare = daemon.lines("pid", 1)[0].parse().unwrap();
+    daemon.signal(libc::SIGTERM);
+    assert_eq!(daemon.wait_exit().code(), Some(0));
+    assert!(!is_alive(bare));
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod failures;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod hanging;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod notify;

@@ -137,3 +137,15 @@ fn autostart_starts_with_the_daemon_and_only_what_says_so() {
     let view = daemon.view("b");
     assert_eq!((view.state, view.wanted, view.uuid), (StateName::Stopped, Wanted::Down, None));
 }
+
+#[test]
+fn what_has_just_ended_can_be_executed_at_once() {
+    let daemon = Daemon::start(&script("web", "exit 0", ""));
+    for _ in 0..30 {
+        let uuid = daemon.execute("web").uuid;
+        // As soon as the process has ended, whether or not the daemon has looked for what it left.
+        let view = daemon.wait_for("web", |view| view.pid.is_none());
+        assert_eq!(view.uuid, Some(uuid));
+    }
+    assert_eq!(daemon.metric("procman_process_starts_total", &["name=\"web\""]), Some(30.0));
+}

@@ -287,8 +287,24 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
 
     fn spawned(&mut self, pid: u32, now: Instant) {
         let run = Run { pid, started: now };
-        for token in std::mem::take(&mut self.starters) {
-            self.answer(token, Answer::Started { pid });
+        let starters = std::mem::take(&mut self.starters);
+        match &self.state {
+            // Killed while it hung, it may never have become its program: nobody is told that it was started.
+            State::Spawning { stop: Some(PendingStop { phase: Phase::Killing { .. } | Phase::Surviving, .. }) } => {
+                self.refuse_all(starters, &Refusal::Overtaken);
+            }
+            State::Spawning { .. }
+            | State::Stopped
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping(_)
+            | State::Backoff { .. }
+            | State::Exited
+            | State::Fatal => {
+                for token in starters {
+                    self.answer(token, Answer::Started { pid });
+                }
+            }
         }
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::Spawning { stop: Some(PendingStop { signal, timeout, phase, then }) } => {

@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
+use procman::sys::pidfd::PidFd;
 use tempfile::TempDir;
 
 use super::daemon::Daemon;
 use super::marked::{Marker, VARIABLE};
-use super::until;
+use super::{DEADLINE, pause};
 
 /// Everything a daemon is started with, in a directory of its own.
 pub(crate) struct Setup {
@@ -162,13 +164,42 @@ impl Setup {
     /// Runs a `procmand` that is to end by itself, and proves that it started nothing.
     #[track_caller]
     pub(crate) fn refused(&self) -> Refused {
-        let mut child = self.spawn();
-        let status = until("a start that is refused ends", || child.try_wait().unwrap());
+        let child = self.spawn();
+        self.wait(child)
+    }
+
+    /// Runs a `procmand`, sends it this signal as soon as this is so, and proves that nothing of it is left.
+    #[track_caller]
+    pub(crate) fn interrupted(&self, signal: i32, when: impl Fn() -> bool) -> Refused {
+        let child = self.spawn();
+        let fd = PidFd::open(child.id()).unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        while !when() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        fd.send_signal(signal).unwrap();
+        let refused = self.wait(child);
+        assert!(!self.dir().join("c.sock").exists(), "its socket is left");
+        refused
+    }
+
+    #[track_caller]
+    fn wait(&self, mut child: Child) -> Refused {
+        let deadline = Instant::now() + DEADLINE;
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if Instant::now() > deadline => break None,
+                None => pause(),
+            }
+        };
         let left = self.marker.describe();
         if !left.is_empty() {
             self.marker.kill_all();
-            panic!("a refused start left processes: {left:?}");
+            drop(child.wait());
+            panic!("left after {DEADLINE:?} or by a start that was refused: {left:?}");
         }
+        let status = status.expect("it ended");
         Refused { code: status.code(), err: fs::read_to_string(self.dir.path().join("log")).unwrap() }
     }
 }
