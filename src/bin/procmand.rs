@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use procman::config::{Config, Loaded};
-use procman::daemon::{ExitReason, Prepared, StartError};
-use procman::sys;
+use procman::daemon::{ExitReason, Prepared, StartError, prepare};
 use procman::telemetry::{LogFormat, Telemetry, logging};
 
 /// Supervises processes on this host.
@@ -91,12 +90,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         say(&format!("{}: nothing is wrong, {} sub-processes", config.source.display(), config.processes.len()));
         return Ok(());
     }
-    // Libraries take it for granted that they can make threads, and end the program where they cannot.
-    std::thread::Builder::new()
-        .spawn(|| ())
-        .and_then(|thread| thread.join().map_err(|_| std::io::Error::other("it failed")))
-        .map_err(|source| StartError::System { what: "cannot make a thread (is the number of processes limited?)", source })?;
-    sys::signals::hold().map_err(|errno| StartError::System { what: "cannot hold signals back", source: errno.into() })?;
+    prepare::first_of_all()?;
     let _log = logging::init(arguments.log_format).map_err(Failure::Logging)?;
     for warning in &warnings {
         tracing::warn!("{warning}");

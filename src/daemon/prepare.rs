@@ -1,6 +1,7 @@
 //! Takes everything that another program could hold, before any process is started.
 
 use std::fs::DirBuilder;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 
@@ -9,7 +10,7 @@ use crate::control::{Bound, Limits};
 use crate::protocol::reply::Capabilities;
 use crate::store::StateDir;
 use crate::sys::limits::{Nofile, raise_nofile};
-use crate::sys::{probe, reaper};
+use crate::sys::{probe, reaper, signals};
 
 use super::exit::StartError;
 use super::sockets::{SocketFile, bind_ipc};
@@ -26,6 +27,16 @@ pub struct Prepared {
     pub(super) state_dir: StateDir,
     /// Ends with the last socket.
     pub(super) _context: zmq::Context,
+}
+
+/// What has to be done before the first thread is made: the signals that ask the daemon for something wait until it listens, and a host that gives
+/// it no thread is told of in a sentence: libraries take threads for granted, and end the program where there are none.
+pub fn first_of_all() -> Result<(), StartError> {
+    std::thread::Builder::new()
+        .spawn(|| ())
+        .and_then(|thread| thread.join().map_err(|_| io::Error::other("it failed")))
+        .map_err(|source| StartError::System { what: "cannot make a thread (is the number of processes limited?)", source })?;
+    signals::hold().map_err(|errno| StartError::System { what: "cannot hold signals back", source: errno.into() })
 }
 
 impl Prepared {
