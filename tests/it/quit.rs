@@ -147,6 +147,7 @@ fn processes_without_its_environment_end_with_it() {
     let daemon = Daemon::start(&format!("[[process]]\nname = 'web'\ncmd = ['sh', '-c', '{script}']\nstdout = 'file:{{dir}}/pids'\n"));
     daemon.execute("web");
     let bare = pids(&daemon.lines("pids", 2));
+    assert_eq!(daemon.wait_for_children("web", 2, "sleep").into_iter().collect::<BTreeSet<_>>(), bare);
     let ended = daemon.quit("web");
     assert_eq!((ended.survivors, ended.terminated.len()), (0, 3));
     assert!(bare.iter().all(|pid| !is_alive(*pid)), "{bare:?}");

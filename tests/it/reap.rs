@@ -27,9 +27,9 @@ fn start_family(daemon: &Daemon) -> (Executed, u32, u32) {
     let executed = daemon.execute("web");
     let pids: Vec<u32> = daemon.lines("pids", 2).iter().map(|line| line.parse().unwrap()).collect();
     let argument = |pid: u32| procman::procfs::read_cmdline(pid).unwrap_or_default().get(1).cloned().unwrap_or_default();
-    until("each is its program", || pids.iter().all(|pid| argument(*pid).ends_with("000")).then_some(()));
+    assert_eq!(daemon.wait_for_children("web", 2, "sleep").into_iter().collect::<BTreeSet<_>>(), pids.iter().copied().collect());
     let (child, orphan) = if argument(pids[0]) == "1000" { (pids[0], pids[1]) } else { (pids[1], pids[0]) };
-    until("the orphan came to the daemon", || (stat_of(orphan)?.ppid == daemon.pid()).then_some(()));
+    assert_eq!(stat_of(orphan).unwrap().ppid, daemon.pid());
     (executed, child, orphan)
 }
 
@@ -41,7 +41,8 @@ fn reap_ends_the_whole_tree() {
     assert_eq!((ended.survivors, ended.killed.as_slice()), (0, &[orphan][..]));
     assert_eq!(ended.terminated.iter().copied().collect::<BTreeSet<_>>(), [pid, child].into());
     assert_eq!((ended.returncode, daemon.view("web").state), (Some(-15), StateName::Stopped));
-    assert!([pid, child, orphan].iter().all(|pid| stat_of(*pid).is_none()));
+    assert!(stat_of(pid).is_none() && !is_alive(child) && !is_alive(orphan));
+    until("the orphans are reaped", || [child, orphan].iter().all(|pid| stat_of(*pid).is_none()).then_some(()));
 }
 
 #[test]

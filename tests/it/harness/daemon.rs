@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use procman::client::{Client, ClientError, ClientOptions, Endpoint};
 use procman::protocol::envelope::Reply;
-use procman::protocol::reply::{Ended, Executed, Info, View};
+use procman::protocol::reply::{Ended, Executed, Info, NamedProcess, View};
 use procman::protocol::{StateName, WireError};
 use procman::sys::pidfd::PidFd;
 use serde::de::DeserializeOwned;
@@ -156,6 +156,16 @@ impl Daemon {
     pub(crate) fn view(&self, name: &str) -> View {
         let views: Vec<View> = self.call("list", json!({}));
         views.into_iter().find(|view| view.name.as_str() == name).unwrap_or_else(|| panic!("no sub-process {name}"))
+    }
+
+    /// Waits until exactly this many processes are below a sub-process, each of this program (the shells on the way have ended then); their PIDs.
+    #[track_caller]
+    pub(crate) fn wait_for_children(&self, name: &str, count: usize, program: &str) -> Vec<u32> {
+        until(format_args!("{count} {program} below {name}"), || {
+            let children: Vec<NamedProcess> = self.call("children", json!({"name": name}));
+            let settled = children.len() == count && children.iter().all(|child| child.name == program && !child.cmdline.is_empty());
+            settled.then(|| children.iter().map(|child| child.pid).collect())
+        })
     }
 
     /// Waits for a fact about a sub-process.
