@@ -33,7 +33,7 @@ pub struct Limits {
 impl Limits {
     /// Limits with this largest request.
     pub fn new(max_request_bytes: usize) -> Self {
-        Self { max_request_bytes, in_work: 4096, in_work_of_one: 256 }
+        Self { max_request_bytes, in_work: 4096, in_work_of_one: 1024 }
     }
 
     /// What libzmq cuts a connection off for. Well above the largest request, so that one which is merely too large is answered.

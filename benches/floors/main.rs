@@ -1,0 +1,65 @@
+//! Speed and memory against the floors, in one run: `make bench`, or `cargo bench --bench floors -- [status] [starts] [host] [memory]`.
+//!
+//! Absolute times move by half from one machine, and from one minute, to the next; a ratio to something that cannot be done faster, measured in
+//! turns with it, says more. Nothing here passes or fails: it prints a table, and people judge.
+//!
+//! - [`daemon`]: the real `procmand` of the release build, on a configuration of its own, and what it is asked;
+//! - [`table`]: rows and their print; [`sample`]: medians, and waiting;
+//! - [`status`], [`starts`], [`host`], [`memory`]: what is measured.
+
+#![allow(clippy::print_stdout)] // printing is what it is for
+
+mod daemon;
+mod host;
+mod memory;
+mod sample;
+mod starts;
+mod status;
+mod table;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use table::Row;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// A part of the measuring, by its name on the command line.
+type Part = (&'static str, fn() -> Outcome<Vec<Row>>);
+
+const PARTS: [Part; 4] = [("status", status::measure), ("starts", starts::measure), ("host", host::measure), ("memory", memory::measure)];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let result = match arguments.split_first() {
+        Some((first, rest)) if first == status::ECHO => status::echo(rest),
+        _ => run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floors: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(wanted: &[String]) -> Outcome<()> {
+    if let Some(unknown) = wanted.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
+        let parts: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+        return Err(format!("there is no part {unknown:?}; there are {}", parts.join(", ")).into());
+    }
+    let mut rows = Vec::new();
+    let mut failures = Vec::new();
+    for (name, measure) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|want| want == name) {
+            eprintln!("floors: measuring {name} …");
+            match measure() {
+                Ok(measured) => rows.extend(measured),
+                Err(error) => failures.push(format!("{name} could not be measured: {error}")),
+            }
+        }
+    }
+    println!("{}", table::print(&rows));
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ").into()) }
+}

@@ -1,0 +1,139 @@
+//! `status` of one of 100 sub-processes, against a plain libzmq REP socket that answers as many bytes: what any server over libzmq takes at least.
+
+use std::process::{Child, Command as Process, Stdio};
+
+use procman::protocol::codec::encode_request;
+use procman::protocol::request::{Command, NoArgs, Status};
+
+use crate::Outcome;
+use crate::daemon::{Daemon, names};
+use crate::sample::Samples;
+use crate::table::Row;
+
+/// The argument that makes this program the echo server.
+pub(crate) const ECHO: &str = "echo";
+
+const SUBPROCESSES: usize = 100;
+/// Each round asks everybody in turn, so that a busy minute of the machine is busy for all of them.
+const ROUNDS: usize = 60;
+const REQUESTS: usize = 100;
+
+/// One that is asked.
+struct Server {
+    socket: zmq::Socket,
+    requests: Vec<Vec<u8>>,
+    samples: Samples,
+}
+
+impl Server {
+    fn connect(context: &zmq::Context, endpoint: &str, requests: Vec<Vec<u8>>) -> Outcome<Self> {
+        let socket = context.socket(zmq::REQ)?;
+        socket.set_linger(0)?;
+        socket.set_rcvtimeo(10_000)?;
+        socket.connect(endpoint)?;
+        Ok(Self { socket, requests, samples: Samples::default() })
+    }
+
+    fn ask(&self, number: usize) -> Outcome<zmq::Message> {
+        self.socket.send(self.requests[number % self.requests.len()].as_slice(), 0)?;
+        Ok(self.socket.recv_msg(0)?)
+    }
+
+    fn round(&mut self, round: usize) -> Outcome<()> {
+        for number in 0..REQUESTS {
+            let mut samples = std::mem::take(&mut self.samples);
+            samples.time(|| self.ask(round * REQUESTS + number))?;
+            self.samples = samples;
+        }
+        Ok(())
+    }
+}
+
+/// A REP server in a process of its own, as the daemon is one; killed when dropped.
+struct EchoServer(Child);
+
+impl Drop for EchoServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The life of the echo server: binds to the first argument and answers every request with as many bytes as the second says.
+pub(crate) fn echo(arguments: &[String]) -> Outcome<()> {
+    let [endpoint, bytes] = arguments else { return Err("say an endpoint and a number of bytes".into()) };
+    let reply = vec![0_u8; bytes.parse()?];
+    let context = zmq::Context::new();
+    let socket = context.socket(zmq::REP)?;
+    socket.bind(endpoint)?;
+    // Where it is, for who started it.
+    println!("{}", socket.get_last_endpoint()?.map_err(|_| "the endpoint is no text")?);
+    let mut request = zmq::Message::new();
+    loop {
+        socket.recv(&mut request, 0)?;
+        socket.send(reply.as_slice(), 0)?;
+    }
+}
+
+fn start_echo(endpoint: &str, bytes: usize) -> Outcome<(EchoServer, String)> {
+    let mut child = Process::new(std::env::current_exe()?)
+        .args([ECHO, endpoint, &bytes.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(EchoServer)?;
+    let stdout = child.0.stdout.take().ok_or("the echo server has no output")?;
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
+    Ok((child, line.trim().to_owned()))
+}
+
+pub(crate) fn measure() -> Outcome<Vec<Row>> {
+    let mut daemon = Daemon::start()?;
+    let names = names(0..SUBPROCESSES)?;
+    daemon.register(&names)?;
+    daemon.execute(&names)?;
+    let requests: Vec<Vec<u8>> =
+        names.iter().map(|name| encode_request(&Command::Status(Status { name: Some(name.clone()) }), None)).collect::<Result<_, _>>()?;
+    let ping = encode_request(&Command::Ping(NoArgs {}), None)?;
+    let one = vec![requests[0].clone()];
+
+    let context = zmq::Context::new();
+    let directory = tempfile::tempdir()?;
+    let mut rows = Vec::new();
+    for (scheme, echo_at) in [("ipc", format!("ipc://{}/echo", directory.path().display())), ("tcp", "tcp://127.0.0.1:*".to_owned())] {
+        let endpoint = daemon.endpoint(scheme)?;
+        let same = Server::connect(&context, &endpoint, one.clone())?;
+        let bytes = same.ask(0)?.len();
+        let (_echo, echo_endpoint) = start_echo(&echo_at, bytes)?;
+        let mut servers = [
+            Server::connect(&context, &echo_endpoint, one.clone())?,
+            same,
+            Server::connect(&context, &endpoint, requests.clone())?,
+            Server::connect(&context, &endpoint, vec![ping.clone()])?,
+        ];
+        for round in 0..=ROUNDS {
+            if round == 1 {
+                servers.iter_mut().for_each(|server| server.samples = Samples::default()); // the first one warms up
+            }
+            for server in &mut servers {
+                server.round(round)?;
+            }
+        }
+        let [echo, same, rotating, ping] = servers.map(|server| server.samples);
+        let sizes = format!("{} B → {bytes} B", one[0].len());
+        for (share, word) in [(0.5, "p50"), (0.99, "p99")] {
+            let row = |what: &str, samples: &Samples| {
+                Row::new(format!("{what} over {scheme}, {word}"), samples.quantile(share)).against(echo.quantile(share), "libzmq REP echo")
+            };
+            let status = row(&format!("status, one name ({sizes})"), &same);
+            rows.push(if share == 0.5 { status.ratio_at_most(1.25) } else { status });
+            rows.push(row("status, 100 names in turn", &rotating));
+            if share == 0.5 {
+                rows.push(row("ping", &ping));
+            }
+        }
+    }
+    daemon.leave()?;
+    Ok(rows)
+}
