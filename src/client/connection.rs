@@ -241,6 +241,22 @@ impl Answer {
         }
     }
 
+    /// The same answer, a list of processes, without this one; with `first` the lowest PID of the others, or 0, as `is_process_running` has it.
+    ///
+    /// # Errors
+    /// As for [`Self::json`].
+    pub(super) fn without(self, pid: u32, first: bool) -> Result<Self, ClientError> {
+        let mut reply = self.json()?;
+        if let Some(list) = reply.get_mut("result").and_then(serde_json::Value::as_array_mut) {
+            list.retain(|entry| entry.get("pid").unwrap_or(entry) != pid);
+            if first {
+                reply["result"] = list.first().cloned().unwrap_or_else(|| 0.into());
+            }
+        }
+        let frame = rmp_serde::to_vec_named(&reply).map_err(|error| self.protocol(&error.to_string()))?;
+        Ok(Self { frame, ..self })
+    }
+
     /// The result.
     ///
     /// # Errors

@@ -11,14 +11,14 @@ use clap::{CommandFactory, Parser};
 use jiff::tz::TimeZone;
 
 use super::cli::{Cli, Task, deadline};
-use super::connection::{Client, ClientOptions};
+use super::connection::{Answer, Client, ClientOptions};
 use super::definitions;
 use super::endpoint::Endpoint;
 use super::error::ClientError;
 use super::exit::{Exit, Failure};
 use super::render::{Report, Style, report, report_json, text::escape};
 use crate::protocol::definition::Seconds;
-use crate::protocol::request::Command;
+use crate::protocol::request::{Command, IsProcessRunning};
 
 /// What the call finds around it.
 #[derive(Clone, Debug)]
@@ -90,6 +90,34 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
     })
 }
 
+/// Asks. This program has what it looks for on its own command line, so it would always be found: it is left out of the answer.
+fn ask_without_me(client: &mut Client, command: &Command) -> Result<Answer, ClientError> {
+    match command {
+        Command::Processes(_) | Command::ProcessInfo(_) => client.ask(command)?.without(std::process::id(), false),
+        Command::IsProcessRunning(request) => {
+            let all = Command::IsProcessRunning(IsProcessRunning { as_list: true, ..request.clone() });
+            client.ask(&all)?.without(std::process::id(), !request.as_list)
+        }
+        Command::Ping(_)
+        | Command::Info(_)
+        | Command::Register(_)
+        | Command::Unregister(_)
+        | Command::Execute(_)
+        | Command::Quit(_)
+        | Command::Reap(_)
+        | Command::Restart(_)
+        | Command::Signal(_)
+        | Command::List(_)
+        | Command::Status(_)
+        | Command::Zombies(_)
+        | Command::IsRunning(_)
+        | Command::Exists(_)
+        | Command::Returncode(_)
+        | Command::Children(_)
+        | Command::Shutdown(_) => client.ask(command),
+    }
+}
+
 /// What all requests of one call have in common.
 struct Call<'a> {
     endpoint: Option<String>,
@@ -112,7 +140,7 @@ impl Call<'_> {
             };
             // Connecting counts, too.
             client.set_timeout(timeout.saturating_sub(start.elapsed()));
-            let answer = client.ask(command)?;
+            let answer = ask_without_me(client, command)?;
             let report =
                 if self.json { report_json(command, &answer, self.around.terminal) } else { report(command, &answer, &self.around.style) };
             match report {

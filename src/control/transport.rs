@@ -85,7 +85,8 @@ impl Bound {
             socket.set_sndhwm(UNREAD_REPLIES)?;
             // A reply to a client that has left is an error that can be seen, not silence.
             socket.set_router_mandatory(true)?;
-            socket.set_ipv6(true)?;
+            // Only where it is asked for: an IPv4 address would be shown as one that is mapped into IPv6.
+            socket.set_ipv6(endpoint.contains('['))?;
             socket.bind(endpoint)?;
             Ok(socket)
         };

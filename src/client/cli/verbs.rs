@@ -47,7 +47,10 @@ pub enum Verb {
     ///
     /// Starts what is registered under NAME and tells its PID. One that runs already is an error (already_running). Words after -- are added to its
     /// arguments, and --env to its environment, for this run only.
-    #[command(after_help = "Examples:\n  procmanctl execute registry\n  procmanctl execute camera --env LOG_LEVEL=debug -- --simulator")]
+    #[command(
+        after_help = "Examples:\n  procmanctl execute registry\n  procmanctl execute camera --env LOG_LEVEL=debug -- --simulator",
+        visible_alias = "start"
+    )]
     Execute {
         /// Which sub-process
         name: Name,
@@ -61,7 +64,8 @@ pub enum Verb {
     /// Asks the whole process tree to end, waits up to the stop time-out, kills what is left, and tells what it took. One that does not run is no
     /// error. It is not started again, whatever its restart policy. The exit code is 1 when a process outlives even SIGKILL.
     #[command(
-        after_help = "Examples:\n  procmanctl quit registry\n  procmanctl quit --group core --stop-timeout 10\n  procmanctl quit --all"
+        after_help = "Examples:\n  procmanctl quit registry\n  procmanctl quit --group core --stop-timeout 10\n  procmanctl quit --all",
+        visible_alias = "stop"
     )]
     Quit {
         /// Which sub-processes
@@ -145,7 +149,7 @@ pub enum Verb {
     /// Forget a sub-process
     ///
     /// The name is free again afterwards. One that runs is ended first, with its whole tree.
-    #[command(after_help = "Examples:\n  procmanctl unregister nap")]
+    #[command(after_help = "Examples:\n  procmanctl unregister nap", visible_alias = "remove")]
     Unregister {
         /// Which sub-process
         name: Name,

@@ -89,12 +89,14 @@ fn how_it_ended(end: &Ended) -> String {
     if end.survivors > 0 {
         parts.push(format!("{} left", count(end.survivors.into(), "process", "processes")));
     }
-    if parts.is_empty() {
+    let at_rest = parts.is_empty();
+    if at_rest {
         parts.push("nothing was left to end".to_owned());
     }
+    let last = if at_rest { "its last run ended: " } else { "" };
     match (end.signal.and_then(|number| Signal::from_number(number.into()).ok()), end.returncode) {
-        (Some(signal), _) => parts.push(format!("by SIG{signal}")),
-        (None, Some(code)) => parts.push(format!("exit code {code}")),
+        (Some(signal), _) => parts.push(format!("{last}by SIG{signal}")),
+        (None, Some(code)) => parts.push(format!("{last}exit code {code}")),
         (None, None) => {}
     }
     parts.join(", ")
