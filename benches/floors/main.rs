@@ -4,7 +4,7 @@
 //! turns with it, says more. Nothing here passes or fails: it prints a table, and people judge.
 //!
 //! - [`daemon`]: the real `procmand` of the release build, on a configuration of its own, and what it is asked;
-//! - [`table`]: rows and their print; [`sample`]: medians, and waiting;
+//! - [`table`]: rows and their print; [`sample`]: times, and what they come to;
 //! - [`status`], [`starts`], [`host`], [`memory`]: what is measured.
 
 #![allow(clippy::print_stdout)] // printing is what it is for
