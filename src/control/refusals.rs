@@ -1,6 +1,6 @@
 //! Every error of the rooms below, translated once: a code for programs, a sentence that names the thing and the remedy.
 
-use crate::protocol::{Detail, ErrorCode, Name, WireError};
+use crate::protocol::{ErrorCode, Name, WireError};
 use crate::subprocess::spec::Problem;
 use crate::subprocess::{CommandError, SpawnFailure};
 use crate::supervisor::RegisterError;
@@ -11,11 +11,7 @@ pub fn not_found(name: &Name, known: impl Iterator<Item = Name>) -> WireError {
     let known: Vec<Name> = known.collect();
     let nearest = crate::protocol::names::nearest(name.as_str(), known.iter().map(Name::as_str));
     let hint = nearest.map(|nearest| format!(", did you mean {nearest:?}?")).unwrap_or_default();
-    let error = WireError::new(ErrorCode::NotFound, format!("there is no sub-process {:?}{hint}", name.as_str()));
-    match nearest {
-        Some(nearest) => error.with("nearest", nearest),
-        None => error,
-    }
+    WireError::new(ErrorCode::NotFound, format!("there is no sub-process {:?}{hint}", name.as_str()))
 }
 
 /// No sub-process is in this group.
@@ -54,10 +50,6 @@ pub fn register(name: &Name, error: RegisterError) -> WireError {
     }
 }
 
-fn pids(list: &[u32]) -> Detail {
-    Detail::List(list.iter().map(|pid| Detail::from(*pid)).collect())
-}
-
 /// A sub-process refused a command.
 pub fn command(name: &Name, error: CommandError) -> WireError {
     match error {
@@ -65,8 +57,7 @@ pub fn command(name: &Name, error: CommandError) -> WireError {
         CommandError::Busy => WireError::new(ErrorCode::Busy, format!("too many commands wait for {name}; try again")),
         CommandError::AlreadyRunning { pid, state } => {
             let process = pid.map(|pid| format!(" as process {pid}")).unwrap_or_default();
-            let error =
-                WireError::new(ErrorCode::AlreadyRunning, format!("{name} is {state} already{process}")).with("state", state.as_str());
+            let error = WireError::new(ErrorCode::AlreadyRunning, format!("{name} is {state} already{process}"));
             match pid {
                 Some(pid) => error.with("pid", pid),
                 None => error,
@@ -78,9 +69,8 @@ pub fn command(name: &Name, error: CommandError) -> WireError {
             WireError::new(ErrorCode::NotRunning, format!("{name} was quit by another request before it was started again"))
         }
         CommandError::Survivors(survivors) => {
-            let message =
-                format!("{} of the processes of {name} outlived SIGKILL, so it cannot be started again or forgotten", survivors.len());
-            WireError::new(ErrorCode::AlreadyRunning, message).with("survivors", pids(&survivors))
+            let message = format!("processes of {name} outlived SIGKILL, so it cannot be started again or forgotten: {survivors:?}");
+            WireError::new(ErrorCode::AlreadyRunning, message)
         }
         CommandError::System(error) => {
             let errno = error.raw_os_error().unwrap_or_default();

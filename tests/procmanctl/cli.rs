@@ -128,7 +128,7 @@ fn nobody_there_exits_3_and_no_answer_4() {
     assert_eq!((called.code, called.out.as_str()), (Some(3), ""));
     assert!(called.err.starts_with("procmanctl: no daemon reached at ipc:///nonexistent/c.sock: No such file"), "{}", called.err);
 
-    let called = call("ping --timeout 0.2", |_| Act::Silence);
+    let called = call("ping --timeout 2", |_| Act::Silence);
     assert_eq!(called.code, Some(4));
     assert!(called.err.contains("no answer from ipc://"), "{}", called.err);
     assert_eq!(call("ping", |_| Act::Die).code, Some(3));
