@@ -125,10 +125,18 @@ impl Service {
         self.refuse(Instant::now(), None, None, &WireError::bad_request(message))
     }
 
-    /// The reply when too many requests are in work.
-    pub fn answer_busy(&self) -> Vec<u8> {
+    /// The reply when too many requests are in work: under the request's id, so that the client knows which one to send again.
+    pub fn answer_busy(&self, frame: &[u8]) -> Vec<u8> {
+        let began = Instant::now();
         let message = "too many requests are in work at this endpoint; try again";
-        self.refuse(Instant::now(), None, None, &WireError::new(crate::protocol::ErrorCode::Busy, message))
+        let error = WireError::new(crate::protocol::ErrorCode::Busy, message);
+        if frame.len() > self.max_request_bytes {
+            return self.refuse(began, None, None, &error);
+        }
+        match codec::decode_request(frame) {
+            Ok(Request { request_id, command }) => self.refuse(began, Some(command.name()), request_id.as_ref(), &error),
+            Err(Rejected { request_id, command, .. }) => self.refuse(began, command, request_id.as_ref(), &error),
+        }
     }
 
     fn note(&self, began: Instant, command: Option<CommandName>, request_id: Option<&RequestId>, error: Option<&WireError>) {

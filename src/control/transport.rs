@@ -212,7 +212,7 @@ impl Door {
         let client = envelope.first().map_or(&[][..], |id| &id[..]);
         let of_this = self.of_each.get(client).copied().unwrap_or(0);
         if self.in_work.len() >= self.limits.in_work || of_this >= self.limits.in_work_of_one {
-            let reply = self.service.answer_busy();
+            let reply = self.service.answer_busy(&body);
             return self.send(envelope, &reply);
         }
         let service = self.service.clone();

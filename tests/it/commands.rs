@@ -87,9 +87,12 @@ fn every_command_has_its_answer() {
 
     let items = Items::Many(vec!["echo".into(), "extra".into()]);
     let wanted = Match { items: items.clone(), contains: true, case_sensitive: false };
-    let found: Vec<HostProcess> = client.ask(Command::Processes(wanted.clone()));
-    let found = found.iter().find(|process| process.pid == executed.pid).unwrap();
-    assert!(found.cmdline.starts_with("/bin/sh -c echo") && found.status == "sleeping", "{found:?}");
+    let found = until("the shell waits for its child", || {
+        let found: Vec<HostProcess> = client.ask(Command::Processes(wanted.clone()));
+        let found = found.into_iter().find(|process| process.pid == executed.pid).unwrap();
+        (found.status == "sleeping").then_some(found)
+    });
+    assert!(found.cmdline.starts_with("/bin/sh -c echo"), "{found:?}");
     let found: Vec<HostProcessInfo> = client.ask(Command::ProcessInfo(wanted));
     let found = found.iter().find(|process| process.pid == executed.pid).unwrap();
     assert_eq!((found.cmdline.len(), found.cmdline[3].as_str()), (4, "extra"));

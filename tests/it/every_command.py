@@ -101,8 +101,8 @@ assert status["status"]["memory"]["rss"] > 0
 everything = ask("status")
 assert everything["daemon"]["pid"] == info["pid"] and [v["name"] for v in everything["processes"]] == ["py"]
 
-[process] = ask("processes", items=[marker.upper(), "/bin/SH"])
-assert process["pid"] == pid and marker in process["cmdline"] and process["status"] == "sleeping"
+process = wait_for(lambda: next((p for p in ask("processes", items=[marker.upper(), "/bin/SH"]) if p["status"] == "sleeping"), None))
+assert process["pid"] == pid and marker in process["cmdline"]
 assert ask("processes", items=[marker.upper()], case_sensitive=True) == []
 assert ask("processes", items=marker, contains=False) == []
 [found] = ask("process_info", items=marker)

@@ -6,7 +6,7 @@ use procman::protocol::reply::{Ended, ViewWithStatus};
 use procman::protocol::{ErrorCode, StateName};
 use serde_json::{Value, json};
 
-use super::harness::{Daemon, Peer, frame, is_alive, reply_of, value_of};
+use super::harness::{Daemon, Peer, frame, is_alive, reply_of, until, value_of};
 
 const STUBBORN: &str = "\
 [[process]]
@@ -95,7 +95,7 @@ fn many_clients_at_once_each_get_their_own_answers() {
 }
 
 #[test]
-fn commands_that_pile_up_before_one_sub_process_are_refused_as_busy_or_answered() {
+fn commands_that_pile_up_are_each_answered_once_and_refused_as_busy_at_worst() {
     let daemon = Daemon::start(STUBBORN);
     let dealer = Peer::connect(zmq::DEALER, &daemon.endpoint());
     let total = 500;
@@ -116,6 +116,43 @@ fn commands_that_pile_up_before_one_sub_process_are_refused_as_busy_or_answered(
     assert!(!dealer.has_more(50), "more replies than requests");
     daemon.quit("web");
     assert_eq!(daemon.relatives(), [daemon.pid()]);
+}
+
+#[test]
+fn a_client_with_too_many_commands_in_work_harms_only_itself() {
+    let daemon = Daemon::start(STUBBORN);
+    daemon.execute("stubborn");
+    daemon.lines("up", 1);
+    let greedy = Peer::connect(zmq::DEALER, &daemon.endpoint());
+    // More than may be in work for one client.
+    let total = 1500;
+    for i in 0..total {
+        greedy.send(&[Vec::new(), frame(&json!({"command": "quit", "name": "stubborn", "timeout": 600, "request_id": i}))]);
+    }
+    let mut seen = vec![false; total];
+    let mut note = |reply: procman::protocol::envelope::Reply<Value>| {
+        let id: usize = reply.request_id.expect("a reply can be told").to_string().parse().unwrap();
+        assert!(!std::mem::replace(&mut seen[id], true), "{id} was answered twice");
+    };
+    // What is above the limit is refused at once; the rest waits for the end.
+    let refused = reply_of(&greedy.receive()[1]);
+    assert_eq!(refused.error.as_ref().unwrap().code, ErrorCode::Busy);
+    note(refused);
+    assert!(daemon.call::<ViewWithStatus>("status", json!({"name": "stubborn"})).status.is_some(), "another client is served");
+    let other = Peer::connect(zmq::REQ, &daemon.endpoint());
+    until("the flood before the sub-process has passed", || {
+        let reply = other.ask(&[frame(&json!({"command": "quit", "name": "stubborn", "timeout": 0}))]);
+        assert!(reply["success"] == true || reply["error"]["code"] == "busy", "{reply}");
+        (reply["success"] == true).then_some(())
+    });
+    let mut done = 0;
+    for _ in 1..total {
+        let reply = reply_of(&greedy.receive()[1]);
+        done += usize::from(reply.success);
+        assert!(reply.success || reply.error.as_ref().unwrap().code == ErrorCode::Busy);
+        note(reply);
+    }
+    assert!(done > 0 && !greedy.has_more(50));
 }
 
 #[test]
