@@ -14,15 +14,17 @@ use crate::table::Row;
 pub(crate) const ECHO: &str = "echo";
 
 const SUBPROCESSES: usize = 100;
+/// In each set the echo server and all connections are new: on which processors two that talk find themselves at first changes times severalfold,
+/// and stays so for long.
+const SETS: usize = 12;
 /// Each round asks everybody in turn, so that a busy minute of the machine is busy for all of them.
-const ROUNDS: usize = 60;
+const ROUNDS: usize = 5;
 const REQUESTS: usize = 100;
 
 /// One that is asked.
 struct Server {
     socket: zmq::Socket,
     requests: Vec<Vec<u8>>,
-    samples: Samples,
 }
 
 impl Server {
@@ -31,7 +33,7 @@ impl Server {
         socket.set_linger(0)?;
         socket.set_rcvtimeo(10_000)?;
         socket.connect(endpoint)?;
-        Ok(Self { socket, requests, samples: Samples::default() })
+        Ok(Self { socket, requests })
     }
 
     fn ask(&self, number: usize) -> Outcome<zmq::Message> {
@@ -39,13 +41,8 @@ impl Server {
         Ok(self.socket.recv_msg(0)?)
     }
 
-    fn round(&mut self, round: usize) -> Outcome<()> {
-        for number in 0..REQUESTS {
-            let mut samples = std::mem::take(&mut self.samples);
-            samples.time(|| self.ask(round * REQUESTS + number))?;
-            self.samples = samples;
-        }
-        Ok(())
+    fn round(&self, round: usize, samples: &mut Samples) -> Outcome<()> {
+        (0..REQUESTS).try_for_each(|number| samples.time(|| self.ask(round * REQUESTS + number)).map(drop))
     }
 }
 
@@ -98,29 +95,32 @@ pub(crate) fn measure() -> Outcome<Vec<Row>> {
     let ping = encode_request(&Command::Ping(NoArgs {}), None)?;
     let one = vec![requests[0].clone()];
 
-    let context = zmq::Context::new();
     let directory = tempfile::tempdir()?;
     let mut rows = Vec::new();
     for (scheme, echo_at) in [("ipc", format!("ipc://{}/echo", directory.path().display())), ("tcp", "tcp://127.0.0.1:*".to_owned())] {
         let endpoint = daemon.endpoint(scheme)?;
-        let same = Server::connect(&context, &endpoint, one.clone())?;
-        let bytes = same.ask(0)?.len();
-        let (_echo, echo_endpoint) = start_echo(&echo_at, bytes)?;
-        let mut servers = [
-            Server::connect(&context, &echo_endpoint, one.clone())?,
-            same,
-            Server::connect(&context, &endpoint, requests.clone())?,
-            Server::connect(&context, &endpoint, vec![ping.clone()])?,
-        ];
-        for round in 0..=ROUNDS {
-            if round == 1 {
-                servers.iter_mut().for_each(|server| server.samples = Samples::default()); // the first one warms up
+        let bytes = Server::connect(&zmq::Context::new(), &endpoint, one.clone())?.ask(0)?.len();
+        let mut samples: [Samples; 4] = Default::default();
+        for _ in 0..SETS {
+            let (_echo, echo_endpoint) = start_echo(&echo_at, bytes)?;
+            let context = zmq::Context::new();
+            let servers = [
+                Server::connect(&context, &echo_endpoint, one.clone())?,
+                Server::connect(&context, &endpoint, one.clone())?,
+                Server::connect(&context, &endpoint, requests.clone())?,
+                Server::connect(&context, &endpoint, vec![ping.clone()])?,
+            ];
+            // The first round connects and warms up.
+            for server in &servers {
+                server.round(0, &mut Samples::default())?;
             }
-            for server in &mut servers {
-                server.round(round)?;
+            for round in 1..=ROUNDS {
+                for (server, samples) in servers.iter().zip(&mut samples) {
+                    server.round(round, samples)?;
+                }
             }
         }
-        let [echo, same, rotating, ping] = servers.map(|server| server.samples);
+        let [echo, same, rotating, ping] = samples;
         let sizes = format!("{} B → {bytes} B", one[0].len());
         for (share, word) in [(0.5, "p50"), (0.99, "p99")] {
             let row = |what: &str, samples: &Samples| {
