@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -85,7 +87,8 @@ struct Main {
 /// A start under way.
 struct Spawning {
     uuid: String,
-    result: oneshot::Receiver<Result<Spawned, SpawnFailure>>,
+    /// Begins when it is first polled, which is at once: the actor waits for nothing before.
+    result: BoxFuture<'static, Result<Spawned, SpawnFailure>>,
     /// Kills it for as long as it is under way, once that is wanted.
     killer: JoinSet<()>,
 }
@@ -179,9 +182,9 @@ async fn exited(main: &Main) -> Option<ExitStatus> {
 }
 
 /// Waits for a value of something that is there, for ever where it is not.
-async fn spawned(spawning: Option<&mut Spawning>, command: &Spec) -> Result<Spawned, SpawnFailure> {
+async fn spawned(spawning: Option<&mut Spawning>) -> Result<Spawned, SpawnFailure> {
     match spawning {
-        Some(spawning) => (&mut spawning.result).await.unwrap_or_else(|_| Err(failure(Operation::Clone, libc::ECANCELED, command))),
+        Some(spawning) => (&mut spawning.result).await,
         None => std::future::pending().await,
     }
 }
@@ -209,7 +212,7 @@ impl Actor {
         };
         tokio::select! {
             biased;
-            result = spawned(self.spawning.as_mut(), &self.spec) => Input::Spawned(result),
+            result = spawned(self.spawning.as_mut()) => Input::Spawned(result),
             status = async { match main { Some(main) => exited(main).await, None => std::future::pending().await } } => Input::Exited(status),
             ending = async { match ender { Some(ender) => ender.next().await, None => std::future::pending().await } } => Input::Ending(ending),
             () = async { match deadline { Some(at) => tokio::time::sleep_until(at.into()).await, None => std::future::pending().await } } => Input::Deadline,
@@ -244,7 +247,7 @@ impl Actor {
             Input::Spawned(result) => {
                 let uuid = self.spawning.take().map(|spawning| spawning.uuid).unwrap_or_default();
                 Some(match result {
-                    Ok(spawned) => self.take_process(spawned, uuid).await,
+                    Ok(spawned) => self.take_process(spawned, uuid),
                     Err(failure) => self.spawn_failed(failure),
                 })
             }
@@ -258,11 +261,11 @@ impl Actor {
     }
 
     /// A new process is ours: keeps watch over it from here on.
-    async fn take_process(&mut self, spawned: Spawned, uuid: String) -> Event<Launch, SpawnFailure> {
+    fn take_process(&mut self, spawned: Spawned, uuid: String) -> Event<Launch, SpawnFailure> {
         let Spawned { identity, fd, guard, started, started_at } = spawned;
         let fd = match readiness::watch(fd) {
             Ok(fd) => fd,
-            Err(error) => return self.give_up_process(identity, guard, &error).await,
+            Err(error) => return self.give_up_process(identity, guard, &error),
         };
         let watched: Watched = self.shared.monitor.add(&uuid, identity);
         let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
@@ -279,7 +282,7 @@ impl Actor {
     }
 
     /// A process that cannot be watched must not run: it is killed, and its guard keeps the reaper of orphans away until it is reaped.
-    async fn give_up_process(&self, identity: Identity, guard: MainGuard, error: &std::io::Error) -> Event<Launch, SpawnFailure> {
+    fn give_up_process(&self, identity: Identity, guard: MainGuard, error: &std::io::Error) -> Event<Launch, SpawnFailure> {
         let errno = error.raw_os_error().unwrap_or(libc::ENOMEM);
         if let Ok(Some(fd)) = super::tree::hold(identity) {
             drop(fd.send_signal(Signal::KILL.number()));
@@ -421,9 +424,7 @@ impl Actor {
 
     fn spawn(&mut self, launch: Launch) {
         let uuid = uuid::Uuid::now_v1(&self.shared.node).to_string();
-        let (sender, result) = oneshot::channel();
-        let start = self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid.clone());
-        tokio::spawn(async move { drop(sender.send(start.await)) });
+        let result = self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid.clone()).boxed();
         self.spawning = Some(Spawning { uuid, result, killer: JoinSet::new() });
         self.published.send_modify(|published| Arc::make_mut(published).starts += 1);
     }
