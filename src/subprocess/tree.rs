@@ -65,6 +65,9 @@ impl Drop for Ender {
 /// How long to wait before looking again at a member that could not be opened, or when `/proc` could not be read.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// How long to let those that have ended be reaped before looking again.
+const REAPING: Duration = Duration::from_millis(1);
+
 impl Ender {
     /// Begins to end a tree with this signal, which `sent` has had already: many programs take a second SIGTERM for impatience.
     pub fn begin(forest: Arc<Forest>, whole: Whole, signal: Signal, sent: Option<Identity>) -> Self {
@@ -99,6 +102,8 @@ struct Seen {
     shown: Vec<Identity>,
     /// Who of them was not gone when it was to be held.
     alive: Vec<Identity>,
+    /// Whether some that have ended wait to be reaped by this daemon.
+    unreaped: bool,
 }
 
 struct Member {
@@ -130,13 +135,14 @@ impl Work {
         let mut empty_looks = 0;
         let mut counted = false;
         let mut unseen = false;
+        let mut reaping = 100;
         loop {
             let stage = *self.stages.borrow_and_update();
             if let Stage::Signal(signal, Some(main)) = stage {
                 // Before it is looked for, and though it be gone by now: it was there when the signal was sent, so that has ended it.
                 self.members.entry(main).or_insert(Member::NEW).sent = Some(signal);
             }
-            let Seen { shown, alive } = match self.look().await {
+            let Seen { shown, alive, unreaped } = match self.look().await {
                 Ok(seen) => seen,
                 Err(error) => {
                     if !unseen {
@@ -153,6 +159,12 @@ impl Work {
                     continue;
                 }
             };
+            if shown.is_empty() && unreaped && reaping > 0 {
+                // Gone means gone from the process table, too. They are about to be reaped, each by whose it is.
+                reaping -= 1;
+                tokio::time::sleep(REAPING).await;
+                continue;
+            }
             if shown.is_empty() {
                 empty_looks += 1;
                 if empty_looks == 2 {
@@ -187,7 +199,8 @@ impl Work {
     /// Who is alive, in a look that begins now. Opens the new ones.
     async fn look(&mut self) -> io::Result<Seen> {
         let look = self.forest.look().await?;
-        let mut living: Vec<&procfs::Stat> = look.members(&self.whole.uuid).into_iter().filter(|stat| !stat.is_dead()).collect();
+        let (dead, mut living): (Vec<_>, Vec<_>) = look.members(&self.whole.uuid).into_iter().partition(|stat| stat.is_dead());
+        let unreaped = dead.iter().any(|stat| stat.ppid == std::process::id());
         if let Some(main) = self.whole.except {
             living = below(&living, main, self.first.as_deref());
         }
@@ -217,7 +230,7 @@ impl Work {
             }
             !member.ended
         });
-        Ok(Seen { shown, alive })
+        Ok(Seen { shown, alive, unreaped })
     }
 
     /// Sends the signal to all who have not had it.
