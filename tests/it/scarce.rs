@@ -4,7 +4,7 @@ use procman::protocol::StateName;
 use procman::protocol::reply::{Each, Ended, Executed, Pong, View};
 use serde_json::json;
 
-use super::harness::{Setup, is_alive};
+use super::harness::{Setup, is_alive, until};
 
 #[test]
 fn out_of_descriptors_it_refuses_starts_and_serves_on() {
