@@ -1,7 +1,13 @@
 //! `status` of one of 100 sub-processes, against a plain libzmq REP socket that answers as many bytes: what any server over libzmq takes at least.
+//!
+//! Twice: with the client, the daemon and the echo server all on one processor, which compares what each of them does and comes out the same
+//! whenever it is run; and wherever the kernel puts them, which is what users see, and where waking a thread on another processor, or not having
+//! to, may outweigh everything else.
 
 use std::process::{Child, Command as Process, Stdio};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use procman::protocol::codec::encode_request;
 use procman::protocol::request::{Command, NoArgs, Status};
 
@@ -85,7 +91,38 @@ fn start_echo(endpoint: &str, bytes: usize) -> Outcome<(EchoServer, String)> {
     Ok((child, line.trim().to_owned()))
 }
 
+/// This process, and all that it starts from here on, on one processor; everywhere again when dropped.
+struct Pinned(CpuSet);
+
+impl Pinned {
+    fn to_one() -> Outcome<Self> {
+        let this = Pid::from_raw(0);
+        let before = sched_getaffinity(this)?;
+        let last = (0..CpuSet::count()).rev().find(|&cpu| before.is_set(cpu).unwrap_or(false)).ok_or("no processor is allowed")?;
+        let mut one = CpuSet::new();
+        one.set(last)?;
+        sched_setaffinity(this, &one)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Err(error) = sched_setaffinity(Pid::from_raw(0), &self.0) {
+            eprintln!("floors: still on one processor: {error}");
+        }
+    }
+}
+
 pub(crate) fn measure() -> Outcome<Vec<Row>> {
+    let pinned = Pinned::to_one()?;
+    let mut rows = measure_here("one processor", &[(0.5, "p50")])?;
+    drop(pinned);
+    rows.extend(measure_here("free", &[(0.5, "p50"), (0.99, "p99")])?);
+    Ok(rows)
+}
+
+fn measure_here(place: &str, shares: &[(f64, &str)]) -> Outcome<Vec<Row>> {
     let mut daemon = Daemon::start()?;
     let names = names(0..SUBPROCESSES)?;
     daemon.register(&names)?;
@@ -121,14 +158,14 @@ pub(crate) fn measure() -> Outcome<Vec<Row>> {
             }
         }
         let [echo, same, rotating, ping] = samples;
-        let sizes = format!("{} B → {bytes} B", one[0].len());
-        for (share, word) in [(0.5, "p50"), (0.99, "p99")] {
+        for &(share, word) in shares {
             let row = |what: &str, samples: &Samples| {
-                Row::new(format!("{what} over {scheme}, {word}"), samples.quantile(share)).against(echo.quantile(share), "libzmq REP echo")
+                let measure = format!("{what}, {scheme}, {place}, {word}");
+                Row::new(measure, samples.quantile(share)).against(echo.quantile(share), "libzmq REP echo")
             };
-            let status = row(&format!("status, one name ({sizes})"), &same);
+            let status = row("status of one", &same);
             rows.push(if share == 0.5 { status.ratio_at_most(1.25) } else { status });
-            rows.push(row("status, 100 names in turn", &rotating));
+            rows.push(row("status of 100 in turn", &rotating));
             if share == 0.5 {
                 rows.push(row("ping", &ping));
             }
