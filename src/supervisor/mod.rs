@@ -6,6 +6,7 @@
 //! - [`leave`]: quitting all of them in reverse order of their start.
 
 pub mod leave;
+pub mod order;
 pub mod registry;
 
 pub use registry::{RegisterError, SupervisorHandle};
