@@ -30,6 +30,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("status", know(&["procfs"])),
         ("subprocess", know(&["status", "procfs", "sys"])),
         ("supervisor", know(&["subprocess", "procfs"])),
+        ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
         ("store", know(&[])),
         ("config", know(&["subprocess::spec"])),
         ("telemetry", know(&[])),
@@ -46,7 +47,8 @@ const PROGRAMS: [(&str, &[&str]); 2] = [("procmand", &["daemon", "config", "tele
 const FORBIDDEN: [(&[&str], &[&str], &str); 3] = [
     (
         &["subprocess/", "supervisor/"],
-        &["zmq", "rmp", "rmp_serde", "prometheus", "rusqlite", "hyper"],
+        // `zmq` alone is the key of a definition.
+        &["zmq::", "rmp", "rmp_serde", "prometheus", "rusqlite", "hyper"],
         "processes are supervised whatever comes in and goes out by which door",
     ),
     (
