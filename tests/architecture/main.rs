@@ -52,7 +52,7 @@ const FORBIDDEN: [(&[&str], &[&str], &str); 3] = [
         "processes are supervised whatever comes in and goes out by which door",
     ),
     (
-        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec.rs"],
+        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/"],
         &["tokio", "SystemTime", "Instant::now", "elapsed", "thread", "fs", "tracing", "nix", "libc", "async"],
         "what is decided is decided purely: time and events are arguments",
     ),

@@ -116,9 +116,8 @@ pub(super) async fn exited(main: &Main) -> Option<ExitStatus> {
 async fn status_of_strange_child(fd: &PidFd) -> Option<ExitStatus> {
     let until = tokio::time::Instant::now() + STRANGE_PARENT;
     loop {
-        match fd.reap() {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) | Err(_) => {}
+        if let Ok(Some(status)) = fd.reap() {
+            return Some(status);
         }
         if let Some(status) = fd.exit_info() {
             return Some(status);

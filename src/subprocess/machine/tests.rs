@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::Origin;
 use crate::subprocess::spec::{Backoff, Readiness, StartLimit};
 
 type Launch = u32;
