@@ -56,7 +56,7 @@ const FORBIDDEN: [(&[&str], &[&str], &str); 3] = [
         &["tokio", "SystemTime", "Instant::now", "elapsed", "thread", "fs", "tracing", "nix", "libc", "async"],
         "what is decided is decided purely: time and events are arguments",
     ),
-    (&["protocol/"], &["tokio", "zmq", "nix", "libc", "tracing"], "the words both sides say need no system"),
+    (&["protocol/"], &["tokio", "zmq::", "nix", "libc", "tracing"], "the words both sides say need no system"),
 ];
 
 /// The part of `path` that a permission is about: `subprocess::spec` of `subprocess::spec::Spec`.
