@@ -209,10 +209,9 @@ impl Order {
         }
     }
 
-    /// A cycle that can be reached from one, if there is any.
-    pub fn cycle_from(&self, name: &Name) -> Option<Cycle> {
-        let (name, _) = self.says.get_key_value(name)?;
-        self.search([name], 1).pop()
+    /// A cycle that can be reached from some of these, if there is any.
+    pub fn cycle_among<'a>(&'a self, names: impl IntoIterator<Item = &'a Name>) -> Option<Cycle> {
+        self.search(names.into_iter().filter(|name| self.says.contains_key(*name)), 1).pop()
     }
 
     /// Up to `most` cycles, none when and only when there is none.

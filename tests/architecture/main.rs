@@ -32,7 +32,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("supervisor", know(&["subprocess", "procfs"])),
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
         ("store", know(&[])),
-        ("config", know(&["subprocess::spec"])),
+        ("config", know(&["subprocess::spec", "supervisor::order"])),
         ("telemetry", know(&[])),
         ("control", know(&["supervisor", "subprocess", "status", "host", "procfs", "sys"])),
         ("daemon", May::KnowAllBut(vec!["client"])),
@@ -52,7 +52,7 @@ const FORBIDDEN: [(&[&str], &[&str], &str); 3] = [
         "processes are supervised whatever comes in and goes out by which door",
     ),
     (
-        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/"],
+        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/", "supervisor/order"],
         &["tokio", "SystemTime", "Instant::now", "elapsed", "thread", "fs", "tracing", "nix", "libc", "async"],
         "what is decided is decided purely: time and events are arguments",
     ),

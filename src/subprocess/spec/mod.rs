@@ -1,7 +1,9 @@
 //! The definition of one sub-process with every default filled in and every value checked.
 //!
+//! - [`instances`]: one definition for several of them;
 //! - [`probe`]: how it is asked whether it is ready, whether it is well, and to end.
 
+pub mod instances;
 pub mod probe;
 
 use std::collections::BTreeMap;

@@ -61,7 +61,7 @@ fn a_base_name_stands_for_all_instances_unless_somebody_bears_it() {
 
 #[test]
 fn a_cycle_is_told_by_its_path() {
-    let path = |entries: &[(&str, &str, &str)]| order(entries).cycle_from(&name("a")).map(|cycle| cycle.to_string());
+    let path = |entries: &[(&str, &str, &str)]| order(entries).cycle_among([&name("a")]).map(|cycle| cycle.to_string());
     assert_eq!(path(&[("a", "", "b"), ("b", "c", ""), ("c", "", "a")]).as_deref(), Some("a requires b, b is after c, c requires a"));
     assert_eq!(path(&[("a", "b", ""), ("b", "", "")]), None);
     assert_eq!(path(&[("a", "", ""), ("b", "c", ""), ("c", "b", "")]), None, "none that it leads to");
