@@ -421,7 +421,10 @@ fn whoever_is_named_in_the_order_must_be_there_and_not_in_a_cycle() {
         &[("15: process[c].shell: ", "expected a boolean")],
     );
     good(&[process("web", "instances = 3"), process("a", "requires = ['web', 'web@2']")].concat());
-    wrong(&process("web", "instances = 2\nrequires = ['web']"), &[("5: process[web].requires: ", "cycle, in which nobody could be the first: web@")]);
+    wrong(
+        &process("web", "instances = 2\nrequires = ['web']"),
+        &[("5: process[web].requires: ", "cycle, in which nobody could be the first: web@")],
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! - [`order`]: who is started after whom, pure; `gate`: what a single start waits for;
 //! - [`start`]: starting some of them with all that they require; [`stop`]: ending some of them after all that requires them;
 //! - `requirements`: whom the end of one takes along;
+//! - [`schedule`]: starts by the clock on the wall;
 //! - [`leave`]: quitting all of them.
 
 mod gate;
@@ -13,6 +14,7 @@ pub mod leave;
 pub mod order;
 pub mod registry;
 mod requirements;
+pub mod schedule;
 pub mod start;
 pub mod stop;
 

@@ -11,6 +11,7 @@ use crate::protocol::names::nearest;
 use crate::protocol::{Name, StateName};
 use crate::subprocess::actor::{self, Shared};
 use crate::subprocess::gate::Gate;
+use crate::subprocess::spec::schedule::Schedule;
 use crate::subprocess::{CommandError, Spec, SubProcessHandle};
 
 use super::gate::OrderGate;
@@ -87,6 +88,8 @@ pub(super) struct Inner {
     pub(super) restarting: Mutex<BTreeMap<Name, usize>>,
     leaving: AtomicBool,
     leave: Notify,
+    /// Woken whenever something with a schedule came, went or changed.
+    schedules: Notify,
 }
 
 impl Drop for Inner {
@@ -110,8 +113,13 @@ impl Inner {
         let names = |link, said: &'_ [Name]| -> Vec<(Link, Result<SubProcessHandle, Name>)> {
             said.iter()
                 .flat_map(|said| {
-                    let found: Vec<_> = registered.order.stands_for(said.as_str()).into_iter().filter_map(|name| registered.handles.get(name)).collect();
-                    if found.is_empty() { vec![(link, Err(said.clone()))] } else { found.into_iter().map(|handle| (link, Ok(handle.clone()))).collect() }
+                    let found: Vec<_> =
+                        registered.order.stands_for(said.as_str()).into_iter().filter_map(|name| registered.handles.get(name)).collect();
+                    if found.is_empty() {
+                        vec![(link, Err(said.clone()))]
+                    } else {
+                        found.into_iter().map(|handle| (link, Ok(handle.clone()))).collect()
+                    }
                 })
                 .collect()
         };
@@ -170,6 +178,7 @@ impl SupervisorHandle {
             restarting: Mutex::default(),
             leaving: AtomicBool::new(false),
             leave: Notify::new(),
+            schedules: Notify::new(),
         });
         gate.belongs_to(Arc::downgrade(&inner));
         tokio::spawn(requirements::hold(Arc::downgrade(&inner), ends));
@@ -232,6 +241,7 @@ impl SupervisorHandle {
                 }
             }
         }
+        self.0.schedules.notify_one();
         let mut others = others.into_iter();
         while let Some((known, spec)) = others.next() {
             if let Err(error) = known.redefine(Arc::new(spec)).await {
@@ -241,8 +251,20 @@ impl SupervisorHandle {
                 }
                 return Err(RegisterError::Command(known.name().clone(), error));
             }
+            self.0.schedules.notify_one();
         }
         Ok(handles)
+    }
+
+    /// Those that are started by the clock, with when.
+    pub fn scheduled(&self) -> Vec<(SubProcessHandle, Schedule)> {
+        let with_schedule = |handle: &SubProcessHandle| handle.published().spec.schedule.clone().map(|schedule| (handle.clone(), schedule));
+        self.0.read().handles.values().filter_map(with_schedule).collect()
+    }
+
+    /// Resolves when what [`SupervisorHandle::scheduled`] answers may have changed.
+    pub async fn schedules_changed(&self) {
+        self.0.schedules.notified().await;
     }
 
     /// The one with this name.
@@ -295,6 +317,7 @@ impl SupervisorHandle {
             Ok(()) if is_there => {
                 registered.handles.remove(handle.name());
                 registered.order.remove(handle.name());
+                self.0.schedules.notify_one();
             }
             Ok(()) => {}
             Err(CommandError::Gone) => return Err(CommandError::Gone.into()),

@@ -161,7 +161,9 @@ impl SupervisorHandle {
             let registered = self.0.read();
             let needed = |name: &Name| registered.handles.get(name).is_some_and(|handle| must_be_started(&handle.published()));
             let pulled_in = registered.order.pulled_in(&asked, needed);
-            all.extend(pulled_in.iter().filter_map(|name| registered.handles.get(name).map(|handle| (name.clone(), (handle.clone(), None)))));
+            all.extend(
+                pulled_in.iter().filter_map(|name| registered.handles.get(name).map(|handle| (name.clone(), (handle.clone(), None)))),
+            );
             Plan::start(&registered.order, &all.keys().cloned().collect())
         };
         let mut beginning = FuturesUnordered::new();

@@ -160,7 +160,18 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         sample(
             "execute",
             "Start it, with arguments and a variable for this run only.",
-            Command::Execute(Execute { name: name("registry"), args: strings(&["--debug"]), env: pairs(&[("SIMULATOR", "1")]) }),
+            Command::Execute(Execute {
+                name: name("registry"),
+                args: strings(&["--debug"]),
+                env: pairs(&[("SIMULATOR", "1")]),
+                wait: false,
+                timeout: None,
+            }),
+        ),
+        sample(
+            "execute-wait",
+            "Start it, and answer once it is ready, or after ten seconds.",
+            Command::Execute(Execute { name: name("registry"), args: vec![], env: BTreeMap::new(), wait: true, timeout: seconds(10.0) }),
         ),
         sample(
             "quit",

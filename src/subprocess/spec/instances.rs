@@ -131,7 +131,7 @@ mod tests {
             "stdout": "file:/log/2.out", "stderr": "file:/log/2.err", "group": "web", "ready": {"zmq": "tcp://h:902", "frames": ["2"], "expect": "2"},
             "health": {"file": "/run/2"}, "stop_request": {"exec": ["stop", "2"]}
         });
-        assert_eq!(specs[1], super::super::Spec::resolve("web@2".parse().unwrap(), serde_json::from_value(alone).unwrap()).unwrap());
+        assert_eq!(specs[1], Spec::resolve("web@2".parse().unwrap(), serde_json::from_value(alone).unwrap()).unwrap());
     }
 
     #[test]
