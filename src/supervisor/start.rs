@@ -17,7 +17,7 @@ use crate::subprocess::machine::{End, KILL_WAIT};
 use crate::subprocess::{CommandError, Launch, Published, SubProcessHandle};
 
 use super::SupervisorHandle;
-use super::gate::{Standing, is_at_rest, standing};
+use super::gate::{Standing, standing};
 use super::order::{Link, Plan};
 
 /// Why a start did not come to what was asked for.
@@ -221,7 +221,7 @@ impl SupervisorHandle {
             ) => None,
         };
         let Some(closed) = closed else { return answer };
-        if !is_at_rest(&handle.published()) {
+        if handle.published().state != StateName::Stopped {
             let handle = handle.clone();
             tokio::spawn(async move { handle.quit_patiently(None, EndedBy::Required).await });
         }

@@ -19,6 +19,8 @@ mod leaving;
 #[cfg(test)]
 mod notify;
 #[cfg(test)]
+mod order;
+#[cfg(test)]
 mod orphans;
 #[cfg(test)]
 mod policy;
