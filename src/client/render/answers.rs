@@ -25,6 +25,9 @@ pub(super) fn info(info: &Info, style: &Style) -> Report {
     for endpoint in &info.endpoints {
         block.fact("Endpoint", endpoint);
     }
+    for endpoint in info.events_endpoints.iter().flatten() {
+        block.fact("Events", endpoint);
+    }
     block.fact("Metrics", info.metrics_endpoint.as_deref().unwrap_or("not served"));
     let Capabilities { cgroup, pidfd_exit_info, curve, subreaper } = info.capabilities;
     let able: Vec<_> = [("cgroup", cgroup), ("pidfd_exit_info", pidfd_exit_info), ("curve", curve), ("subreaper", subreaper)]
