@@ -309,7 +309,7 @@ fn launch(command: &str, args: Vec<String>, env: std::collections::BTreeMap<Stri
     if args.iter().any(|word| word.contains('\0')) {
         return Err(WireError::bad_request(format!("{command}: `args`: a word holds a NUL byte, which no argument can")));
     }
-    Ok(Launch { args, env })
+    Ok(Launch { args, env, ..Launch::default() })
 }
 
 fn matcher(request: &Match) -> host::Matcher {

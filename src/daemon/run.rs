@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::control::{Identity, Service};
 use crate::procfs::Forest;
+use crate::protocol::Origin;
 use crate::status::Monitor;
 use crate::store::InMemory;
 use crate::subprocess::actor::Shared;
@@ -207,7 +208,7 @@ impl Prepared {
 
 /// Starts them in order. What cannot be started is reported, and is up to its restart policy from then on.
 async fn start_all(autostart: &[SubProcessHandle]) {
-    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default())));
+    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch { origin: Origin::Autostart, ..Launch::default() })));
     if tokio::time::timeout(STARTS, starts).await.is_err() {
         tracing::warn!("some sub-processes take long to start, the daemon does not wait for them");
     }

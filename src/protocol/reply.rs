@@ -105,6 +105,9 @@ pub struct View {
     pub stdout: String,
     /// Where standard error goes.
     pub stderr: String,
+    /// What there is to say of the last end in words, such as why a start failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Result of `execute` and, for one sub-process, of `restart`.

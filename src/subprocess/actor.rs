@@ -13,14 +13,15 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::procfs::{Forest, Identity, Root};
-use crate::protocol::{Signal, StateName, Wanted};
+use crate::protocol::{EndedBy, Origin, Signal, StateName, Wanted};
 use crate::status::{Monitor, Watched};
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::readiness;
 use crate::sys::reaper::MainGuard;
 
+use super::account::Account;
 use super::handle::{CommandError, MAILBOX, SubProcessHandle};
-use super::machine::{Answer, Effect, Event, Machine, StopDefaults, Token, TreeReport};
+use super::machine::{Answer, Effect, End, Event, Machine, StopDefaults, Token, TreeReport};
 use super::published::{Published, PublishedRun};
 use super::report::{Notice, Reporter};
 use super::spawn::{Launch, Operation, SpawnFailure, Spawned, Spawner};
@@ -112,6 +113,10 @@ struct Actor {
     published: watch::Sender<Arc<Published>>,
     live: Option<Live>,
     spawning: Option<Spawning>,
+    /// Of the run under way.
+    account: Option<Account>,
+    /// The daemon leaves: who asks for an end now, asks on its behalf.
+    daemon_leaves: bool,
     waiting: HashMap<Token, Reply>,
     tokens: u64,
     random: RandomState,
@@ -152,6 +157,8 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         published,
         live: None,
         spawning: None,
+        account: None,
+        daemon_leaves: false,
         waiting: HashMap::new(),
         tokens: 0,
         random: RandomState::new(),
@@ -256,7 +263,10 @@ impl Actor {
         })
     }
 
-    fn spawn_failed(&self, failure: SpawnFailure) -> Event<Launch, SpawnFailure> {
+    fn spawn_failed(&mut self, failure: SpawnFailure) -> Event<Launch, SpawnFailure> {
+        if let Some(account) = &mut self.account {
+            account.failed(failure.to_string());
+        }
         self.shared.reporter.report(&Notice::SpawnFailed { name: &self.spec.name, failure: &failure });
         self.shared.reaped.notify_one();
         Event::SpawnFailed { failure }
@@ -270,6 +280,9 @@ impl Actor {
             Err(error) => return self.give_up_process(identity, guard, &error),
         };
         let watched: Watched = self.shared.monitor.add(&uuid, identity);
+        if let Some(account) = &mut self.account {
+            account.started(identity.pid, started, started_at);
+        }
         let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
         self.published.send_modify(|published| {
             let published = Arc::make_mut(published);
@@ -284,7 +297,7 @@ impl Actor {
     }
 
     /// A process that cannot be watched must not run: it is killed, and its guard keeps the reaper of orphans away until it is reaped.
-    fn give_up_process(&self, identity: Identity, guard: MainGuard, error: &std::io::Error) -> Event<Launch, SpawnFailure> {
+    fn give_up_process(&mut self, identity: Identity, guard: MainGuard, error: &std::io::Error) -> Event<Launch, SpawnFailure> {
         let errno = error.raw_os_error().unwrap_or(libc::ENOMEM);
         if let Ok(Some(fd)) = super::tree::hold(identity) {
             drop(fd.send_signal(Signal::KILL.number()));
@@ -307,11 +320,15 @@ impl Actor {
             Message::Execute { .. } | Message::Restart { .. } | Message::Redefine { .. } | Message::Unregister { .. } if leaving => None,
             Message::Execute { launch, reply } => Some(Event::Execute { token: self.token(reply), launch }),
             Message::Quit { signal, timeout, reply } => {
+                // Only `reap` says which signal.
+                self.asked_to_end(if signal.is_some() { EndedBy::Reap } else { EndedBy::Quit });
                 let token = Some(self.token(reply));
                 let (signal, timeout) = (signal.unwrap_or(self.spec.stop_signal), timeout.unwrap_or(self.spec.stop_timeout));
                 Some(Event::Quit { token, signal, timeout })
             }
             Message::Restart { launch, timeout, reply } => {
+                self.asked_to_end(EndedBy::Restart);
+                let launch = Launch { origin: Origin::Restart, ..launch };
                 let token = self.token(reply);
                 Some(Event::Restart { token, launch, signal: self.spec.stop_signal, timeout: timeout.unwrap_or(self.spec.stop_timeout) })
             }
@@ -331,11 +348,21 @@ impl Actor {
                 Some(event)
             }
             Message::Unregister { reply } => {
+                self.asked_to_end(EndedBy::Unregister);
                 let token = self.token(reply);
                 self.leaving = Some(token);
                 Some(Event::Quit { token: Some(token), signal: self.spec.stop_signal, timeout: self.spec.stop_timeout })
             }
-            Message::NoMoreStarts => Some(Event::NoMoreStarts),
+            Message::NoMoreStarts => {
+                self.daemon_leaves = true;
+                Some(Event::NoMoreStarts)
+            }
+        }
+    }
+
+    fn asked_to_end(&mut self, by: EndedBy) {
+        if let Some(account) = &mut self.account {
+            account.asked(if self.daemon_leaves { EndedBy::Shutdown } else { by });
         }
     }
 
@@ -379,9 +406,7 @@ impl Actor {
                         self.counted = Some(TreeReport { survivors: vec![pid], ..TreeReport::default() });
                     }
                 }
-                Effect::RunEnded(end) => self.published.send_modify(|published| {
-                    *Arc::make_mut(published).exits.entry(end.cause).or_default() += 1;
-                }),
+                Effect::RunEnded(end) => self.run_ended(end, now),
                 Effect::RestartScheduled { attempt, delay } => {
                     self.shared.reporter.report(&Notice::RestartScheduled { name: &self.spec.name, attempt, delay });
                 }
@@ -416,6 +441,19 @@ impl Actor {
         }
     }
 
+    /// A run is over, or could not begin: it is counted, and told of.
+    fn run_ended(&mut self, end: End, now: Instant) {
+        let record = self.account.take().map(|account| account.close(end, now, SystemTime::now()));
+        self.published.send_modify(|published| {
+            let published = Arc::make_mut(published);
+            *published.exits.entry(end.cause).or_default() += 1;
+            published.message = record.as_ref().and_then(|record| record.message.clone());
+        });
+        if let Some(record) = &record {
+            self.shared.reporter.report(&Notice::RunEnded { name: &self.spec.name, record });
+        }
+    }
+
     fn roll(&mut self) -> f64 {
         let mut hasher = self.random.build_hasher();
         self.tokens += 1;
@@ -426,9 +464,15 @@ impl Actor {
 
     fn spawn(&mut self, launch: Launch) {
         let uuid = uuid::Uuid::now_v1(&self.shared.node).to_string();
+        let started_by = if self.machine.restarts() > 0 { Origin::Policy } else { launch.origin };
+        self.account = Some(Account::begin(uuid.clone(), launch.args.clone(), started_by, SystemTime::now()));
         let result = self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid.clone()).boxed();
         self.spawning = Some(Spawning { uuid, result, killer: JoinSet::new() });
-        self.published.send_modify(|published| Arc::make_mut(published).starts += 1);
+        self.published.send_modify(|published| {
+            let published = Arc::make_mut(published);
+            published.starts += 1;
+            published.message = None;
+        });
     }
 
     fn end_tree(&mut self, signal: Signal) {

@@ -5,10 +5,11 @@
 //! - [`machine`]: states × events → effects; [`restart`]: when and how often the policy starts it again.
 //!
 //! The rim:
-//! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it;
+//! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it; `account`: what it will tell of a run;
 //! - [`spawn`]: starting a run on threads that may wait; [`tree`]: finding and ending all its processes;
 //! - [`published`]: what everybody may see; [`report`]: what is told to the rest of the daemon.
 
+mod account;
 pub mod actor;
 pub mod handle;
 pub mod machine;

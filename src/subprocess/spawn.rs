@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use crate::procfs::{self, Identity, MARKER};
+use crate::protocol::Origin;
 use crate::protocol::definition::Output;
 use crate::sys::clone::{self, Credentials, Program, Stdio, Step};
 use crate::sys::limits::Nofile;
@@ -27,12 +28,21 @@ use crate::sys::reaper::{MainGuard, Mains};
 use super::spec::Spec;
 
 /// What one run gets besides the definition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
+    /// Who has it started.
+    pub origin: Origin,
     /// Further arguments, behind the definition's.
     pub args: Vec<String>,
     /// Further environment variables, over the definition's.
     pub env: BTreeMap<String, String>,
+}
+
+impl Default for Launch {
+    /// Nothing more than the definition, for a client that says so.
+    fn default() -> Self {
+        Self { origin: Origin::Execute, args: Vec::new(), env: BTreeMap::new() }
+    }
 }
 
 /// A process that was started.

@@ -239,6 +239,7 @@ mod tests {
     #[test]
     fn info_is_a_block() {
         let info_reply = Info {
+            events_endpoints: Some(vec!["ipc:///run/procman/events.sock".into()]),
             version: "0.1.0".into(),
             protocol: 1,
             pid: 812,
@@ -261,6 +262,7 @@ procmand 0.1.0 on bench
         Started: 2026-11-22 14:03:05 UTC (5m 00s ago)
        Endpoint: ipc:///a
        Endpoint: tcp://127.0.0.1:6200
+         Events: ipc:///run/procman/events.sock
         Metrics: not served
    Capabilities: cgroup no, pidfd_exit_info yes, curve yes, subreaper yes
   Sub-processes: 3 running
