@@ -79,7 +79,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
         Task::Register { file, replace } => definitions::read(&file).map_err(Failure::from).and_then(|requests| {
             let commands: Vec<_> = requests
                 .into_iter()
-                .map(|request| Command::Register(Box::new(crate::protocol::request::Register { replace, ..request })))
+                .map(|request| Command::Register(Box::new(request::Register { replace, ..request })))
                 .collect();
             Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&commands, &mut speaker)
         }),

@@ -92,7 +92,7 @@ impl Service {
             .ok_or_else(|| refusals::not_found(name, self.supervisor.all().into_iter().map(|handle| handle.name().clone())))
     }
 
-    fn published(&self, name: &Name) -> Result<std::sync::Arc<Published>, WireError> {
+    fn published(&self, name: &Name) -> Result<Arc<Published>, WireError> {
         self.find(name).map(|handle| handle.published())
     }
 

@@ -35,7 +35,7 @@ impl Reporter for Bridge {
         match *notice {
             Notice::StateChanged { name, from, to, pid, status, cause, restarts } => {
                 let (returncode, signal) =
-                    (status.map(sys::pidfd::ExitStatus::returncode), status.and_then(sys::pidfd::ExitStatus::signal));
+                    (status.map(ExitStatus::returncode), status.and_then(ExitStatus::signal));
                 self.telemetry.emit(Event::StateChanged { name, from, to, pid, returncode, signal, cause });
                 if to == StateName::Fatal {
                     self.telemetry.emit(Event::GaveUp { name, cause, restarts });
