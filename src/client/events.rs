@@ -163,10 +163,8 @@ impl Events<'_> {
     /// Waits for the next thing to do.
     fn wait(&self, subscription: &Subscription, interrupts: &SignalFd, silence: Duration) -> Result<Woken, ClientError> {
         let broken = |operation| move |error: zmq::Error| ClientError::Socket { operation, source: error.into() };
-        let mut items = vec![
-            subscription.socket.as_poll_item(zmq::POLLIN),
-            zmq::PollItem::from_fd(interrupts.as_fd().as_raw_fd(), zmq::POLLIN),
-        ];
+        let mut items =
+            vec![subscription.socket.as_poll_item(zmq::POLLIN), zmq::PollItem::from_fd(interrupts.as_fd().as_raw_fd(), zmq::POLLIN)];
         items.extend(self.reader.map(|fd| zmq::PollItem::from_fd(fd, zmq::POLLERR)));
         let millis = i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
         match zmq::poll(&mut items, millis) {
@@ -235,9 +233,8 @@ impl Subscription {
         if let Some(former) = self.connected.take() {
             let _ = self.socket.disconnect(&former);
         }
-        self.connected = target.filter(|target| {
-            self.socket.set_ipv6(target.contains('[')).and_then(|()| self.socket.connect(target)).is_ok()
-        });
+        self.connected =
+            target.filter(|target| self.socket.set_ipv6(target.contains('[')).and_then(|()| self.socket.connect(target)).is_ok());
         Ok(())
     }
 }

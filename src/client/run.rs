@@ -77,10 +77,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
     let outcome = match Task::from(cli.verb) {
         Task::Ask(command) => Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&[command], &mut speaker),
         Task::Register { file, replace } => definitions::read(&file).map_err(Failure::from).and_then(|requests| {
-            let commands: Vec<_> = requests
-                .into_iter()
-                .map(|request| Command::Register(Box::new(request::Register { replace, ..request })))
-                .collect();
+            let commands: Vec<_> =
+                requests.into_iter().map(|request| Command::Register(Box::new(request::Register { replace, ..request }))).collect();
             Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&commands, &mut speaker)
         }),
         Task::Events { since, names, follow } => {

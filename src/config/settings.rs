@@ -131,12 +131,7 @@ struct Read {
     insecure: bool,
 }
 
-fn read_control<'t>(
-    doc: &mut Document<'t, '_>,
-    table: Option<&mut Table<'t>>,
-    runtime_dir: &Path,
-    runtime_dir_line: usize,
-) -> Read {
+fn read_control<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, runtime_dir: &Path, runtime_dir_line: usize) -> Read {
     let mut insecure = false;
     let mut control =
         Control { endpoints: Vec::new(), max_request_bytes: DEFAULT_MAX_REQUEST_BYTES, socket_mode: SOCKET_MODE, socket_group: None };
@@ -212,7 +207,11 @@ fn read_events<'t>(
     }
     match Endpoint::ipc(runtime_dir.join(EVENTS_SOCKET)) {
         Ok(endpoint) if control.contains(&endpoint) => {
-            doc.error(line, key(), format!("by default it is {endpoint}, which is one of control.endpoints; say another one, or [] for none"));
+            doc.error(
+                line,
+                key(),
+                format!("by default it is {endpoint}, which is one of control.endpoints; say another one, or [] for none"),
+            );
             none
         }
         Ok(endpoint) => Events { endpoints: vec![endpoint] },

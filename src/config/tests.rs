@@ -313,7 +313,10 @@ fn events_have_endpoints_of_their_own() {
     assert_eq!(events("[events]\nendpoints = ['ipc://./e', 'tcp://127.0.0.1:*']"), ["ipc:///etc/procman/e", "tcp://127.0.0.1:*"]);
     wrong("[events]\nendpoints = ['ipc:///e', 'ipc:///e']", &[("2: events.endpoints: ", "said twice")]);
     wrong("[events]\nendpoints = ['udp://x']", &[("2: events.endpoints: ", "say \"ipc:")]);
-    wrong("[control]\nendpoints = ['ipc:///e']\n[events]\nendpoints = ['ipc:///e']", &[("4: events.endpoints: ", "control.endpoints already")]);
+    wrong(
+        "[control]\nendpoints = ['ipc:///e']\n[events]\nendpoints = ['ipc:///e']",
+        &[("4: events.endpoints: ", "control.endpoints already")],
+    );
     let control = "[daemon]\nruntime_dir = '/r'\n[control]\nendpoints = ['ipc:///r/events.sock']\n";
     wrong(control, &[("1: events.endpoints: ", "[] for none")]);
     assert_eq!(events(&format!("{control}[events]\nendpoints = []")), [""; 0]);

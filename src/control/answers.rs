@@ -13,11 +13,12 @@ use crate::protocol::definition::Seconds;
 use crate::protocol::envelope::RequestId;
 use crate::protocol::event::Event;
 use crate::protocol::reply::{
-    Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll, Unregistered, ViewWithStatus,
+    Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll, Unregistered,
+    ViewWithStatus,
 };
 use crate::protocol::request::{
-    ChildrenAtShutdown, Command, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History, IsProcessRunning, Items, List, Match, Quit, Reap, Register, Restart,
-    SendSignal, Status, Target,
+    ChildrenAtShutdown, Command, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History, IsProcessRunning, Items, List,
+    Match, Quit, Reap, Register, Restart, SendSignal, Status, Target,
 };
 use crate::protocol::{ErrorCode, Name, Signal, VERSION, WireError};
 use crate::subprocess::published::unix_seconds;

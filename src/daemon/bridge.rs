@@ -34,18 +34,23 @@ impl Reporter for Bridge {
     fn report(&self, notice: &Notice<'_>) {
         match *notice {
             Notice::StateChanged { name, from, to, pid, status, cause, restarts } => {
-                let (returncode, signal) =
-                    (status.map(ExitStatus::returncode), status.and_then(ExitStatus::signal));
+                let (returncode, signal) = (status.map(ExitStatus::returncode), status.and_then(ExitStatus::signal));
                 self.telemetry.emit(Event::StateChanged { name, from, to, pid, returncode, signal, cause });
                 if to == StateName::Fatal {
                     self.telemetry.emit(Event::GaveUp { name, cause, restarts });
                 }
             }
             Notice::SpawnFailed { name, failure } => {
-                self.telemetry.emit(Event::SpawnFailed { name, errno_name: &sys::errno_name(failure.errno), message: &failure.to_string() });
+                self.telemetry.emit(Event::SpawnFailed {
+                    name,
+                    errno_name: &sys::errno_name(failure.errno),
+                    message: &failure.to_string(),
+                });
             }
             Notice::RunEnded { name, record } => self.history.append(past_run(name, record)),
-            Notice::RestartScheduled { name, attempt, delay } => self.telemetry.emit(Event::Restarting { name, attempt: attempt.into(), delay }),
+            Notice::RestartScheduled { name, attempt, delay } => {
+                self.telemetry.emit(Event::Restarting { name, attempt: attempt.into(), delay })
+            }
             Notice::OrphanReaped { pid, status } => self.telemetry.emit(Event::OrphanReaped { pid, status: status.returncode() }),
         }
     }

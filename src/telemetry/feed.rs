@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use crate::protocol::event::{Event, Noted, StateChanged, Stamp};
+use crate::protocol::event::{Event, Noted, Stamp, StateChanged};
 use crate::protocol::reply::Replay;
 use crate::protocol::{Cause, EventName, Name};
 

@@ -85,9 +85,9 @@ fn a_subscriber_that_comes_and_goes_misses_nothing() {
     let (mut seen, mut next, mut heard) = (Vec::<Event>::new(), 1, 0);
     std::thread::scope(|scope| {
         let busy = scope.spawn(|| {
-            // Four changes each: starting, running, stopping, exited.
+            // Four changes each: starting, running, stopping, exited; three where it is started again while it is stopping.
             let mut client = daemon.client();
-            for run in 0..CHANGES / 4 {
+            for run in 0..CHANGES / 3 {
                 let name = format!("p{}", run % 5);
                 let execute = procman::protocol::request::Command::Execute(procman::protocol::request::Execute {
                     name: name.parse().unwrap(),
@@ -101,7 +101,8 @@ fn a_subscriber_that_comes_and_goes_misses_nothing() {
         let mut peer = subscribe(&endpoint);
         let mut countdown = 7_u64;
         let deadline = Instant::now() + Duration::from_secs(120);
-        while !(busy.is_finished() && seen.len() >= CHANGES) {
+        loop {
+            let last_turn = busy.is_finished();
             assert!(Instant::now() < deadline, "{} events", seen.len());
             countdown -= 1;
             if countdown == 0 {
@@ -128,20 +129,24 @@ fn a_subscriber_that_comes_and_goes_misses_nothing() {
             if ask {
                 let replay = replay(&daemon, next);
                 assert!(replay.complete, "nothing that was kept may be lost");
+                if last_turn && replay.events.is_empty() {
+                    break;
+                }
                 next = replay.next;
                 seen.extend(replay.events);
             }
         }
     });
     let changes = seen.iter().filter(|event| matches!(event, Event::StateChanged(_))).count();
-    assert_eq!((changes, seen.len()), (CHANGES, CHANGES));
+    assert!(changes >= CHANGES && changes == seen.len(), "{changes} of {}", seen.len());
     assert!(heard > 0, "some came by themselves");
     assert_sound(&seen);
     daemon.stop();
 }
 
 /// A program that is not there, tried again at once and for ever: events as fast as the daemon can make them.
-const LOOP: &str = "cmd = ['/nonexistent/program']\nrestart = 'always'\nbackoff = { initial = 0.0, max = 0.0 }\nstart_limit = { count = 0 }\n";
+const LOOP: &str =
+    "cmd = ['/nonexistent/program']\nrestart = 'always'\nbackoff = { initial = 0.0, max = 0.0 }\nstart_limit = { count = 0 }\n";
 
 #[test]
 fn a_subscriber_that_never_reads_costs_little_and_holds_up_nobody() {
@@ -170,15 +175,14 @@ fn a_subscriber_that_never_reads_costs_little_and_holds_up_nobody() {
         if reached.events.first().is_some_and(|event| event.seq() >= EVENTS) {
             break;
         }
-        assert!(!reached.complete);
     }
     let grown = rss().saturating_sub(before);
     daemon.call::<Value>("quit", json!({"all": true}));
     // Unbounded, a hundred thousand events for each of the two would take some 60 MiB.
     assert!(grown < 24 << 20, "{} KiB more after {EVENTS} events", grown >> 10);
     assert!(slowest < Duration::from_secs(2), "an answer took {slowest:?}");
-    let last = replay(&daemon, EVENTS);
-    assert!(!last.complete && last.events.len() == 4096, "the ring is bounded");
+    let kept = replay(&daemon, 1);
+    assert!(!kept.complete && kept.events.len() == 4096, "the ring is bounded");
     daemon.stop();
 }
 
@@ -211,10 +215,12 @@ fn the_last_events_are_sent_before_the_socket_closes() {
 
 #[test]
 fn what_is_no_change_of_state_is_told_in_the_same_sequence() {
-    let daemon = Daemon::start("[[process]]\nname = 'bad'\ncmd = ['/nonexistent/program']\nrestart = 'always'\nbackoff = { initial = 0.01 }\nstart_limit = { count = 2 }\n");
+    let daemon = Daemon::start(
+        "[[process]]\nname = 'bad'\ncmd = ['/nonexistent/program']\nrestart = 'always'\nbackoff = { initial = 0.01 }\nstart_limit = { count = 2 }\n",
+    );
     let error = daemon.refusal("execute", json!({"name": "bad"}));
     let view = daemon.wait_for_state("bad", StateName::Fatal);
-    assert_eq!(view.message.as_deref(), Some(error.message.as_str()).map(|message| message.trim_start_matches("bad: ")), "{error:?}");
+    assert!(error.message.ends_with(view.message.as_deref().unwrap()), "{error:?} {view:?}");
     let replay = until("it gave up", || {
         let replay = replay(&daemon, 1);
         replay.events.iter().any(|event| event.topic().to_string() == "process.gave_up.bad").then_some(replay)

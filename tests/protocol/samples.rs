@@ -381,7 +381,15 @@ pub(crate) fn noted() -> Noted {
 
 /// The events of the golden messages.
 pub(crate) fn events() -> Vec<(&'static str, &'static str, &'static str, Event)> {
-    let least = StateChanged { pid: None, returncode: None, signal: None, cause: None, from: StateName::Stopped, to: StateName::Starting, ..state_changed() };
+    let least = StateChanged {
+        pid: None,
+        returncode: None,
+        signal: None,
+        cause: None,
+        from: StateName::Stopped,
+        to: StateName::Starting,
+        ..state_changed()
+    };
     let about_nobody = Noted { name: None, details: BTreeMap::new(), ..noted() };
     vec![
         ("state", "StateChanged", "It was ended by a signal.", Event::StateChanged(state_changed())),

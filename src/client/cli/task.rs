@@ -9,7 +9,8 @@ use glob::Pattern;
 use super::verbs::{Extra, Items, StopTimeout, Target, Verb};
 use crate::protocol::definition::Seconds;
 use crate::protocol::request::{
-    self, ByName, Command, DEFAULT_HISTORY_LIMIT, Execute, History, IsProcessRunning, List, Match, NoArgs, Quit, Reap, Restart, SendSignal, Shutdown, Status,
+    self, ByName, Command, DEFAULT_HISTORY_LIMIT, Execute, History, IsProcessRunning, List, Match, NoArgs, Quit, Reap, Restart, SendSignal,
+    Shutdown, Status,
 };
 
 /// What is to be done.
@@ -71,9 +72,7 @@ impl From<Verb> for Task {
             Verb::Ping => Command::Ping(NoArgs {}),
             Verb::Info => Command::Info(NoArgs {}),
             Verb::Events { follow, since, names } => return Self::Events { since, names, follow },
-            Verb::History { name, limit } => {
-                Command::History(History { name, limit: (limit != DEFAULT_HISTORY_LIMIT).then_some(limit) })
-            }
+            Verb::History { name, limit } => Command::History(History { name, limit: (limit != DEFAULT_HISTORY_LIMIT).then_some(limit) }),
             Verb::Shutdown => Command::Shutdown(Shutdown::default()),
             Verb::Completions { shell } => return Self::Completions(shell),
             Verb::Man { output_dir } => return Self::Man(output_dir),

@@ -267,7 +267,9 @@ pub enum Verb {
     ///
     /// The runs that have ended, newest first: when each began and by whose wish, how long it lived, how it ended and by whose wish. A start that failed is
     /// one, too, without a PID. The daemon keeps the last hundred of each sub-process, until it leaves.
-    #[command(after_help = "Examples:\n  procmanctl history\n  procmanctl history camera -n 5\n  procmanctl --json history camera | jq '.result[0].cause'")]
+    #[command(
+        after_help = "Examples:\n  procmanctl history\n  procmanctl history camera -n 5\n  procmanctl --json history camera | jq '.result[0].cause'"
+    )]
     History {
         /// Which sub-process; without it, all
         name: Option<Name>,
