@@ -51,6 +51,9 @@ impl Reporter for Bridge {
             Notice::RestartScheduled { name, attempt, delay } => {
                 self.telemetry.emit(Event::Restarting { name, attempt: attempt.into(), delay })
             }
+            Notice::ScheduleMissed { name, times, last, why } => {
+                self.telemetry.emit(Event::ScheduleMissed { name, times, last, why: why.as_str() });
+            }
             Notice::OrphanReaped { pid, status } => self.telemetry.emit(Event::OrphanReaped { pid, status: status.returncode() }),
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::control::{Identity, Service};
+use crate::probe::Asker;
 use crate::procfs::Forest;
 use crate::protocol::Origin;
 use crate::status::Monitor;
@@ -18,9 +19,10 @@ use crate::store::InMemory;
 use crate::subprocess::actor::Shared;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
-use crate::subprocess::{Launch, SubProcessHandle};
-use crate::supervisor::SupervisorHandle;
+use crate::subprocess::vigil::VigilShared;
+use crate::subprocess::{Launch, SubProcessHandle, gate};
 use crate::supervisor::leave::Left;
+use crate::supervisor::{SupervisorHandle, schedule};
 use crate::sys;
 use crate::sys::reaper::Mains;
 use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
@@ -101,10 +103,15 @@ impl Prepared {
         let telemetry = telemetry.publishing(feed.clone());
         let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history: Arc::new(InMemory::default()) };
         let reaped = Arc::new(Notify::new());
+        let spawner = Spawner::new(mains.clone(), nofile);
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
-            spawner: Spawner::new(mains.clone(), nofile),
+            spawner: spawner.clone(),
+            mains: mains.clone(),
+            gate: Arc::new(gate::Open),
+            vigil: Arc::new(VigilShared { ask: Arc::new(Asker::new()), spawner, forest: forest.clone() }),
+            runtime_dir: config.runtime_dir.clone(),
             reporter: Arc::new(bridge.clone()),
             reaped: reaped.clone(),
             node,
@@ -123,6 +130,12 @@ impl Prepared {
             refreshed.emit(Event::Refreshed { took: refresh.took, zombies: refresh.zombies });
         }));
         background.spawn(service_manager::keep_alive(supervisor.clone()));
+        let (scheduled, reporter) = (supervisor.clone(), Arc::new(bridge.clone()));
+        background.spawn(async move {
+            if let Err(error) = schedule::run(scheduled, reporter).await {
+                tracing::error!(%error, "nothing is started by its schedule any more");
+            }
+        });
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
         let (closing, closing_seen) = watch::channel(false);
@@ -208,7 +221,7 @@ impl Prepared {
 
 /// Starts them in order. What cannot be started is reported, and is up to its restart policy from then on.
 async fn start_all(autostart: &[SubProcessHandle]) {
-    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch { origin: Origin::Autostart, ..Launch::default() })));
+    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default(), Origin::Autostart)));
     if tokio::time::timeout(STARTS, starts).await.is_err() {
         tracing::warn!("some sub-processes take long to start, the daemon does not wait for them");
     }

@@ -149,6 +149,8 @@ words! {
         RestartScheduled = "restart_scheduled",
         /// The supervisor will not start a sub-process again until somebody asks for it.
         GaveUp = "gave_up",
+        /// Scheduled times of a sub-process passed without a start.
+        ScheduleMissed = "schedule_missed",
     }
 }
 

@@ -5,12 +5,13 @@
 //! - [`machine`]: states × events → effects; [`restart`]: when and how often the policy starts it again.
 //!
 //! The rim:
-//! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it; `account`: what it will tell of a run;
+//! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it;
+//! - [`gate`]: what a start waits for; [`vigil`]: who watches over a run, whether it is ready and well;
 //! - [`spawn`]: starting a run on threads that may wait; [`tree`]: finding and ending all its processes;
 //! - [`published`]: what everybody may see; [`report`]: what is told to the rest of the daemon.
 
-mod account;
 pub mod actor;
+pub mod gate;
 pub mod handle;
 pub mod machine;
 pub mod published;
@@ -19,6 +20,7 @@ pub mod restart;
 pub mod spawn;
 pub mod spec;
 pub mod tree;
+pub mod vigil;
 
 pub use handle::{CommandError, SubProcessHandle};
 pub use published::Published;

@@ -26,12 +26,16 @@ pub struct Published {
     pub end: Option<End>,
     /// What there is to say of the last end in words.
     pub message: Option<String>,
+    /// It said that it reads its configuration again, and not yet that it has.
+    pub reloading: bool,
     /// What its health check says; `None` without one.
     pub health: Option<Health>,
     /// Starts that the policy made since the last that somebody asked for.
     pub restarts: u64,
     /// When the next try is due.
     pub next_start_at: Option<SystemTime>,
+    /// When it is started by the clock.
+    pub next_scheduled_at: Option<SystemTime>,
     /// Starts altogether, those that failed included.
     pub starts: u64,
     /// Ends altogether, by cause.
@@ -121,13 +125,14 @@ impl Published {
             uuid: run.map(|run| run.uuid.clone()),
             started_at: run.map(|run| unix_seconds(run.started_at)),
             uptime: run.filter(|run| run.pid.is_some()).map(|run| now.saturating_duration_since(run.started).as_secs_f64()),
-            ready: self.state == StateName::Running,
+            ready: self.state == StateName::Running && !self.reloading,
             health: self.health.map(|health| health.as_str().to_owned()),
             returncode: self.returncode(),
             signal: self.signal(),
             cause: self.end.map(|end| end.cause),
             restarts: self.restarts,
-            next_start_at: self.next_start_at.map(unix_seconds),
+            // In back-off the policy's next try is what counts.
+            next_start_at: self.next_start_at.or(self.next_scheduled_at).map(unix_seconds),
             cmd: spec.cmd.clone(),
             args: spec.args.clone(),
             shell: spec.shell,

@@ -73,6 +73,13 @@ impl Feed {
                     }
                 });
             }
+            event::Event::ScheduleMissed { name, times, last, why } => {
+                let message = format!("{times} scheduled times passed without a start");
+                let last = last.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+                self.note(EventName::ScheduleMissed, name, &message, |noted| {
+                    noted.with("times", u64::from(times)).with("last", last).with("why", why)
+                });
+            }
             // Too many, or of no interest to who operates sub-processes; log and metrics have them.
             event::Event::OrphanReaped { .. } | event::Event::RequestServed { .. } | event::Event::Refreshed { .. } => {}
         }
