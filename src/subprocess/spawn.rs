@@ -235,7 +235,7 @@ impl Shared {
             };
             self.lock().working.insert(job.uuid.clone(), cell.clone());
             let result = prepare(&job.spec, &job.launch, &job.uuid, &self.environment, self.nofile).and_then(|program| {
-                let (pid, fd) = clone::spawn(&program, &cell).map_err(|error| refused(&job.spec, &program, error))?;
+                let (pid, fd) = clone::spawn(&program, None, &cell).map_err(|error| refused(&job.spec, &program, error))?;
                 let (started, started_at) = (Instant::now(), SystemTime::now());
                 let guard = self.mains.adopt(pid, &cell);
                 // It cannot be gone from /proc before we reap it; were /proc itself missing, 0 matches nothing and nothing would be signalled.
@@ -308,7 +308,11 @@ fn prepare(
         cwd,
         credentials: user.and_then(|user| user.credentials),
         stdio: [stdin, stdout, stderr],
-        nofile,
+        limits: nofile.map(Into::into).into_iter().collect(),
+        umask: None,
+        nice: None,
+        oom_score_adj: None,
+        no_new_privs: false,
     })
 }
 
@@ -382,7 +386,14 @@ fn open_output(output: &Output) -> Result<Stdio, (PathBuf, i32)> {
 /// Says which of our steps the kernel refused.
 fn refused(spec: &Spec, program: &Program, error: clone::CloneError) -> SpawnFailure {
     let operation = match error.step {
-        Step::Clone | Step::Session | Step::Streams | Step::Limits => Operation::Clone,
+        Step::Clone
+        | Step::Group
+        | Step::Session
+        | Step::Streams
+        | Step::Limit(_)
+        | Step::Nice
+        | Step::OomScoreAdj
+        | Step::NoNewPrivileges => Operation::Clone,
         Step::Credentials => Operation::BecomeUser(spec.user.clone().unwrap_or_default()),
         Step::Directory => Operation::ChangeDirectory(spec.cwd.clone().unwrap_or_default()),
         Step::Exec if error.errno == libc::ENOENT && spec.cwd.is_none() && program.candidates.iter().any(|path| clone::exists(path)) => {

@@ -54,7 +54,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| byte == b'\\').and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let octal =
+            after.get(..3).filter(|_| byte == b'\\').and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         plain.push(octal.unwrap_or(byte));
         rest = if octal.is_some() { &after[3..] } else { after };
     }
@@ -72,7 +73,8 @@ mod tests {
 
     #[test]
     fn each_kind_of_host() {
-        let plain = "22 1 0:21 / /proc rw,nosuid - proc proc rw\n30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        let plain =
+            "22 1 0:21 / /proc rw,nosuid - proc proc rw\n30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
         let found = |mount: &str, own: &str| Some((mount.to_owned(), own.to_owned()));
         assert_eq!(
             parse(plain, "0::/system.slice/procmand.service\n"),
@@ -88,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_mount_shows_what_is_below_its_root() {
-        let container = "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n31 23 0:26 /docker /mnt/a\\040b rw - cgroup2 cgroup rw\n";
+        let container =
+            "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n31 23 0:26 /docker /mnt/a\\040b rw - cgroup2 cgroup rw\n";
         assert_eq!(parse(container, "0::/docker/abc/d").unwrap().1, "/sys/fs/cgroup/d");
         assert_eq!(parse(container, "0::/docker/abcd").unwrap().1, "/mnt/a b/abcd", "a name is not half a name");
         assert_eq!(parse(container, "0::/elsewhere"), None);
