@@ -8,7 +8,7 @@
 //! | [`sys`] | system calls, the only `unsafe` | nobody |
 //! | [`procfs`] | reading `/proc`: processes, their trees | nobody |
 //! | [`host`] | questions about the whole host | `procfs` |
-//! | [`status`] | living status of processes | `procfs` |
+//! | [`status`] | living status of processes | `procfs`, `sys` |
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs` |
 //! | [`store`] | what must outlive the daemon | nobody |

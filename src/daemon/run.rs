@@ -99,7 +99,7 @@ impl Prepared {
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
-            spawner: Spawner::new(mains.clone(), nofile),
+            spawner: Spawner::new(mains.clone(), nofile, Containment::new(groups.clone())),
             reporter: Arc::new(bridge.clone()),
             reaped: reaped.clone(),
             node,

@@ -19,6 +19,7 @@ use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::readiness;
 use crate::sys::reaper::MainGuard;
 
+use super::containment::RunGroup;
 use super::handle::{CommandError, MAILBOX, SubProcessHandle};
 use super::machine::{Answer, Effect, Event, Machine, StopDefaults, Token, TreeReport};
 use super::published::{Published, PublishedRun};
@@ -75,6 +76,8 @@ struct Live {
     /// `None` once the main is reaped.
     main: Option<Main>,
     ender: Option<Ender>,
+    /// Its control group, where it has one.
+    group: Option<Arc<RunGroup>>,
     /// Keeps its orphans attributed to it.
     _root: Root,
 }
@@ -234,6 +237,9 @@ impl Actor {
             Input::Exited(status) => {
                 if let Some(live) = &mut self.live {
                     live.main = None;
+                    if live.group.as_ref().is_some_and(|group| group.oom_killed()) {
+                        self.machine.short_of_memory();
+                    }
                 }
                 self.publish_run(|run| (run.pid, run.watched) = (None, None));
                 self.shared.reaped.notify_one();
@@ -264,12 +270,12 @@ impl Actor {
 
     /// A new process is ours: keeps watch over it from here on.
     fn take_process(&mut self, spawned: Spawned, uuid: String) -> Event<Launch, SpawnFailure> {
-        let Spawned { identity, fd, guard, started, started_at } = spawned;
+        let Spawned { identity, fd, guard, group, started, started_at } = spawned;
         let fd = match readiness::watch(fd) {
             Ok(fd) => fd,
             Err(error) => return self.give_up_process(identity, guard, &error),
         };
-        let watched: Watched = self.shared.monitor.add(&uuid, identity);
+        let watched: Watched = self.shared.monitor.add(&uuid, identity, group.as_ref().map(|group| group.group().clone()));
         let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
         self.published.send_modify(|published| {
             let published = Arc::make_mut(published);
@@ -277,7 +283,7 @@ impl Actor {
                 Some(PublishedRun { uuid: uuid.clone(), pid: Some(identity.pid), started, started_at, number, watched: Some(watched) });
         });
         let root = self.shared.forest.plant(&uuid, identity);
-        self.live = Some(Live { uuid, identity, main: Some(Main { fd, _guard: guard }), ender: None, _root: root });
+        self.live = Some(Live { uuid, identity, main: Some(Main { fd, _guard: guard }), ender: None, group, _root: root });
         // An orphan may have stood behind this child while it was nobody's.
         self.shared.reaped.notify_one();
         Event::Spawned { pid: identity.pid }
@@ -445,7 +451,7 @@ impl Actor {
         match &live.ender {
             Some(ender) => ender.signal(signal, sent),
             None => {
-                let whole = Whole { uuid: live.uuid.clone(), except: None };
+                let whole = Whole { uuid: live.uuid.clone(), except: None, group: live.group.clone() };
                 live.ender = Some(Ender::begin(self.shared.forest.clone(), whole, signal, sent));
             }
         }

@@ -3,6 +3,9 @@
 //! Members are found by the [`Forest`]: below the main by parentage, and among the orphans that came to the daemon. A process that forks while it
 //! is being ended is met by looking again: the tree counts as gone only when two looks in a row, both begun after every known member had ended,
 //! show nothing alive. A member that a look shows and that is gone when it is to be held has only moved on: it may have forked before.
+//!
+//! Where the run has a control group, the kernel says who is in it, kills all of it at once, and says when nothing lives in it any more: one look is
+//! enough then. The forest is asked besides for those that left the group, which only root's processes can.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,7 +22,9 @@ use crate::protocol::Signal;
 use crate::sys::pidfd::PidFd;
 use crate::sys::readiness;
 
+use super::containment::RunGroup;
 use super::machine::{KILL_WAIT, TreeReport};
+use crate::sys::cgroup::Events;
 
 /// Which processes are meant.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ pub struct Whole {
     pub uuid: String,
     /// Leave this one alone: the main, when only what is below it is to end.
     pub except: Option<Identity>,
+    /// Its control group, where it has one. Not asked where somebody is to be left alone.
+    pub group: Option<Arc<RunGroup>>,
 }
 
 /// How urgently.
@@ -65,6 +72,9 @@ impl Drop for Ender {
 /// How long to wait before looking again at a member that could not be opened, or when `/proc` could not be read.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// More members than this are not held each by a descriptor while their group is killed: the group tells when they are gone.
+const HELD: usize = 256;
+
 /// How long to let those that have ended be reaped before looking again.
 const REAPING: Duration = Duration::from_millis(1);
 
@@ -73,7 +83,10 @@ impl Ender {
     pub fn begin(forest: Arc<Forest>, whole: Whole, signal: Signal, sent: Option<Identity>) -> Self {
         let (stage, stages) = watch::channel(Stage::Signal(signal, sent));
         let (report, endings) = mpsc::channel(2);
-        let task = tokio::spawn(Work { forest, whole, stages, report, members: BTreeMap::new(), first: None }.run());
+        // What ended by itself is looked for beyond its group as far as was seen before; what is ended on request, as far as can be seen.
+        let beyond = if sent.is_some() { Beyond::Unknown } else { Beyond::LastSeen };
+        let work = Work { forest, whole, stages, report, members: BTreeMap::new(), first: None, beyond, events: None };
+        let task = tokio::spawn(work.run());
         Self { stage, endings, task }
     }
 
@@ -96,14 +109,42 @@ impl Ender {
     }
 }
 
+/// Whether some of a run with a group live outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beyond {
+    /// To be looked for when the group is empty.
+    Unknown,
+    /// As the last look of anybody at all processes says.
+    LastSeen,
+    /// Some did.
+    Some,
+    /// None do.
+    None,
+}
+
+/// Who was found of a tree.
+struct Found {
+    living: Vec<Identity>,
+    /// Whether some that have ended wait to be reaped by this daemon.
+    unreaped: bool,
+    /// Whether something lives that cannot be seen: in another PID namespace, or on its last steps.
+    hidden: bool,
+    /// Whether nothing found means that there is nothing.
+    certain: bool,
+}
+
 /// What one look says of a tree.
 struct Seen {
-    /// Who was alive when the table of processes was read.
+    /// Who was alive when the processes were listed.
     shown: Vec<Identity>,
     /// Who of them was not gone when it was to be held.
     alive: Vec<Identity>,
-    /// Whether some that have ended wait to be reaped by this daemon.
+    /// As in [`Found`].
     unreaped: bool,
+    /// As in [`Found`].
+    hidden: bool,
+    /// As in [`Found`].
+    certain: bool,
 }
 
 struct Member {
@@ -114,10 +155,12 @@ struct Member {
     ended: bool,
     /// Whether it was refused to be opened before.
     refused: bool,
+    /// Whether nothing is left of it, not even a zombie of ours.
+    reaped: bool,
 }
 
 impl Member {
-    const NEW: Self = Self { fd: None, sent: None, ended: false, refused: false };
+    const NEW: Self = Self { fd: None, sent: None, ended: false, refused: false, reaped: false };
 }
 
 struct Work {
@@ -128,6 +171,9 @@ struct Work {
     members: BTreeMap<Identity, Member>,
     /// Who was there in the first look.
     first: Option<Vec<Identity>>,
+    beyond: Beyond,
+    /// Tells when the group is empty; opened when there is something to wait for.
+    events: Option<Events>,
 }
 
 impl Work {
@@ -142,7 +188,7 @@ impl Work {
                 // Before it is looked for, and though it be gone by now: it was there when the signal was sent, so that has ended it.
                 self.members.entry(main).or_insert(Member::NEW).sent = Some(signal);
             }
-            let Seen { shown, alive, unreaped } = match self.look().await {
+            let Seen { shown, alive, unreaped, hidden, certain } = match self.look(stage).await {
                 Ok(seen) => seen,
                 Err(error) => {
                     if !unseen {
@@ -165,9 +211,9 @@ impl Work {
                 tokio::time::sleep(REAPING).await;
                 continue;
             }
-            if shown.is_empty() {
+            if shown.is_empty() && !hidden {
                 empty_looks += 1;
-                if empty_looks == 2 {
+                if certain || empty_looks == 2 {
                     drop(self.report.send(Ending::Gone(self.tally(&shown))).await);
                     return;
                 }
@@ -192,19 +238,79 @@ impl Work {
                 // It moves on faster than it can be held, and nobody waits for it any more.
                 tokio::time::sleep(RETRY).await;
             }
-            self.wait(&alive).await;
+            self.wait(&alive, hidden).await;
         }
     }
 
-    /// Who is alive, in a look that begins now. Opens the new ones.
-    async fn look(&mut self) -> io::Result<Seen> {
+    /// The group to ask, where one can be asked.
+    fn group(&self) -> Option<&Arc<RunGroup>> {
+        self.whole.group.as_ref().filter(|_| self.whole.except.is_none())
+    }
+
+    async fn find(&mut self) -> io::Result<Found> {
+        let Some(group) = self.group().cloned() else { return self.find_in_forest().await };
+        match self.find_in_group(group).await {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                tracing::debug!(uuid = self.whole.uuid, %error, "cannot read the control group of a run, looking without it");
+                self.find_in_forest().await
+            }
+        }
+    }
+
+    /// By the table of all processes.
+    async fn find_in_forest(&self) -> io::Result<Found> {
         let look = self.forest.look().await?;
         let (dead, mut living): (Vec<_>, Vec<_>) = look.members(&self.whole.uuid).into_iter().partition(|stat| stat.is_dead());
         let unreaped = dead.iter().any(|stat| stat.ppid == std::process::id());
         if let Some(main) = self.whole.except {
             living = below(&living, main, self.first.as_deref());
         }
-        let shown: Vec<Identity> = living.into_iter().map(procfs::Stat::identity).collect();
+        Ok(Found { living: living.into_iter().map(procfs::Stat::identity).collect(), unreaped, hidden: false, certain: false })
+    }
+
+    /// By its group, and what is beyond that.
+    async fn find_in_group(&mut self, group: Arc<RunGroup>) -> io::Result<Found> {
+        let populated = group.is_populated()?;
+        let known: Vec<Identity> = self.members.iter().filter(|(_, member)| !member.reaped).map(|(identity, _)| *identity).collect();
+        let work = move || -> io::Result<(Vec<Identity>, Vec<Identity>)> {
+            let living = if populated { identities(group.members()?)? } else { Vec::new() };
+            // Those that were known and are listed no more may wait to be reaped.
+            let unreaped = known.into_iter().filter(|identity| !living.contains(identity) && is_unreaped(*identity)).collect();
+            Ok((living, unreaped))
+        };
+        // Most runs are a process or two, and have ended.
+        let few = !populated && self.members.len() < 16;
+        let (mut living, unreaped) = if few { work()? } else { tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?? };
+        for (identity, member) in &mut self.members {
+            member.reaped = !living.contains(identity) && !unreaped.contains(identity);
+        }
+        let mut found = Found { hidden: populated && living.is_empty(), living: Vec::new(), unreaped: !unreaped.is_empty(), certain: true };
+        if self.beyond == Beyond::LastSeen {
+            let last = self.forest.last();
+            let seen = last.iter().flat_map(|last| last.members(&self.whole.uuid)).filter(|stat| !stat.is_dead()).map(procfs::Stat::identity);
+            let beyond: Vec<Identity> = seen.filter(|identity| !living.contains(identity) && lives(*identity)).collect();
+            self.beyond = if beyond.is_empty() { Beyond::None } else { Beyond::Some };
+            living.extend(beyond);
+        }
+        if self.beyond == Beyond::Some || self.beyond == Beyond::Unknown && living.is_empty() && !found.hidden {
+            let beyond = self.find_in_forest().await?;
+            self.beyond = if beyond.living.is_empty() { Beyond::None } else { Beyond::Some };
+            living.extend(beyond.living);
+            found.unreaped |= beyond.unreaped;
+        }
+        living.sort_unstable();
+        living.dedup();
+        found.living = living;
+        Ok(found)
+    }
+
+    /// Who is alive, in a look that begins now. Opens the new ones.
+    async fn look(&mut self, stage: Stage) -> io::Result<Seen> {
+        let Found { living: shown, unreaped, hidden, certain } = self.find().await?;
+        // The kernel kills a group without our holding each member.
+        let kills = stage == Stage::Count || matches!(stage, Stage::Signal(Signal::KILL, _));
+        let holds = !kills || self.group().is_none() || self.beyond == Beyond::Some || shown.len() <= HELD;
         self.first.get_or_insert_with(|| shown.clone());
         for (identity, member) in &mut self.members {
             member.ended = !shown.contains(identity);
@@ -215,7 +321,7 @@ impl Work {
         let mut alive = shown.clone();
         alive.retain(|identity| {
             let member = self.members.entry(*identity).or_insert(Member::NEW);
-            if member.fd.is_none() {
+            if member.fd.is_none() && holds {
                 match open(*identity) {
                     Ok(Some(fd)) => member.fd = Some(Arc::new(fd)),
                     Ok(None) => member.ended = true,
@@ -230,13 +336,26 @@ impl Work {
             }
             !member.ended
         });
-        Ok(Seen { shown, alive, unreaped })
+        Ok(Seen { shown, alive, unreaped, hidden, certain })
     }
 
     /// Sends the signal to all who have not had it.
     fn send(&mut self, alive: &[Identity], signal: Signal) {
+        let mut killed = false;
+        if signal == Signal::KILL
+            && let Some(group) = self.group()
+        {
+            // All at once, what is just being forked too.
+            match group.kill() {
+                Ok(()) => killed = true,
+                Err(error) => tracing::debug!(uuid = self.whole.uuid, %error, "cannot kill a control group, killing its processes"),
+            }
+        }
         for identity in alive {
             let Some(member) = self.members.get_mut(identity) else { continue };
+            if killed && member.fd.is_none() {
+                member.sent = Some(signal);
+            }
             let Some(fd) = &member.fd else { continue };
             if member.sent == Some(signal) {
                 continue;
@@ -246,10 +365,19 @@ impl Work {
         }
     }
 
-    /// Until every living member has ended, or it has become more urgent.
-    async fn wait(&mut self, alive: &[Identity]) {
+    /// Until every living member has ended, or their group is empty, or it has become more urgent.
+    async fn wait(&mut self, alive: &[Identity], hidden: bool) {
+        if self.events.is_none() {
+            self.events = self.group().and_then(|group| group.events().ok());
+        }
+        let empty = async {
+            match &self.events {
+                Some(events) => while events.populated().unwrap_or(false) && events.changed().await.is_ok() {},
+                None => std::future::pending().await,
+            }
+        };
         let held: Vec<_> = alive.iter().filter_map(|identity| self.members.get(identity)?.fd.clone()).collect();
-        let all_held = held.len() == alive.len();
+        let all_held = held.len() == alive.len() && !hidden;
         let mut ends: FuturesUnordered<_> = held
             .into_iter()
             .map(|fd| async move {
@@ -259,6 +387,7 @@ impl Work {
             .collect();
         tokio::select! {
             () = async { while ends.next().await.is_some() {} }, if all_held => {}
+            () = empty, if hidden || !alive.is_empty() => {}
             () = tokio::time::sleep(RETRY), if !all_held => {}
             changed = self.stages.changed() => drop(changed),
         }
@@ -276,6 +405,28 @@ impl Work {
         }
         report
     }
+}
+
+/// Those of these processes that are still there.
+fn identities(pids: Vec<u32>) -> io::Result<Vec<Identity>> {
+    let mut found = Vec::with_capacity(pids.len());
+    for pid in pids {
+        match procfs::read_stat(pid) {
+            // One whose first thread has ended is listed for the others.
+            Ok(stat) => found.push(stat.identity()),
+            Err(error) if procfs::is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn is_unreaped(identity: Identity) -> bool {
+    procfs::read_stat(identity.pid).is_ok_and(|stat| stat.identity() == identity && stat.is_dead() && stat.ppid == std::process::id())
+}
+
+fn lives(identity: Identity) -> bool {
+    procfs::read_stat(identity.pid).is_ok_and(|stat| stat.identity() == identity && !stat.is_dead())
 }
 
 /// Who of a tree is below its main, without what the main started after the first look: that is not meant.

@@ -40,6 +40,8 @@ pub struct Machine<L, F> {
     last_end: Option<End>,
     /// The daemon leaves: the policy starts nothing more.
     leaving: bool,
+    /// The kernel killed something of the present run for lack of memory.
+    short_of_memory: bool,
     /// Who waits for the spawn under way.
     starters: Vec<Token>,
     /// Who waits for the end under way.
@@ -59,6 +61,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             last_launch: launch,
             last_end: None,
             leaving: false,
+            short_of_memory: false,
             starters: Vec::new(),
             enders: Vec::new(),
             effects: Vec::new(),
@@ -159,6 +162,11 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             }
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// The kernel killed something of the run for lack of memory. To be said before [`Event::MainExited`], which it may explain.
+    pub fn short_of_memory(&mut self) {
+        self.short_of_memory = true;
     }
 
     fn answer(&mut self, token: Token, answer: Answer<F>) {
@@ -354,7 +362,10 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     }
 
     fn main_exited(&mut self, status: Option<ExitStatus>, now: Instant, roll: f64) {
+        let short_of_memory = std::mem::take(&mut self.short_of_memory);
         let own_cause = match status {
+            // A shell or another wrapper hands SIGKILL of what it waited for on as 128 + 9.
+            Some(ExitStatus::Signalled { signal: 9, .. } | ExitStatus::Exited(137)) if short_of_memory => Cause::Oom,
             Some(ExitStatus::Exited(_)) => Cause::Exit,
             Some(ExitStatus::Signalled { core: false, .. }) => Cause::Signal,
             Some(ExitStatus::Signalled { core: true, .. }) => Cause::CoreDump,

@@ -26,6 +26,7 @@ pub(crate) mod testing {
     pub(crate) struct TestGroup {
         parent: Group,
         name: String,
+        path: std::path::PathBuf,
         pub(crate) group: Group,
     }
 
@@ -37,9 +38,14 @@ pub(crate) mod testing {
                 let parent = Group::open(&hierarchy.own)?;
                 let name = format!("procman-test-{what}.{}", std::process::id());
                 let group = parent.create(&name)?;
-                Ok(Self { parent, name, group })
+                Ok(Self { parent, path: hierarchy.own.join(&name), name, group })
             };
             made().inspect_err(|error| eprintln!("skipped: this process may not make a group of cgroup v2: {error}")).ok()
+        }
+
+        /// Where it is.
+        pub(crate) fn path(&self) -> std::path::PathBuf {
+            self.path.clone()
         }
 
         /// Tries to remove it.
