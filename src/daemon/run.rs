@@ -11,12 +11,16 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::control::{Identity, Service};
+use crate::probe::Asker;
 use crate::procfs::Forest;
+use crate::protocol::Origin;
 use crate::status::Monitor;
 use crate::subprocess::actor::Shared;
+use crate::subprocess::containment::Containment;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
-use crate::subprocess::{Launch, SubProcessHandle};
+use crate::subprocess::vigil::VigilShared;
+use crate::subprocess::{Launch, SubProcessHandle, gate};
 use crate::supervisor::SupervisorHandle;
 use crate::supervisor::leave::Left;
 use crate::sys;
@@ -84,7 +88,7 @@ fn uuid_node() -> [u8; 6] {
 impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
     pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
-        let Self { config, bound, metrics, nofile, capabilities, socket_files, state_dir, _context: context } = self;
+        let Self { config, bound, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
         sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
@@ -93,13 +97,21 @@ impl Prepared {
 
         let mains = Arc::new(Mains::default());
         let forest = Forest::new();
+        if groups.is_some() {
+            forest.by_groups();
+        }
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
         let bridge = Bridge(telemetry.clone());
         let reaped = Arc::new(Notify::new());
+        let spawner = Spawner::new(mains.clone(), nofile, Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
-            spawner: Spawner::new(mains.clone(), nofile, Containment::new(groups.clone())),
+            spawner: spawner.clone(),
+            mains: mains.clone(),
+            gate: Arc::new(gate::Open),
+            vigil: Arc::new(VigilShared { ask: Arc::new(Asker::new()), spawner, forest: forest.clone() }),
+            runtime_dir: config.runtime_dir.clone(),
             reporter: Arc::new(bridge.clone()),
             reaped: reaped.clone(),
             node,
@@ -181,6 +193,7 @@ impl Prepared {
         tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
         let left = leave_all(&supervisor, &mut signals).await;
         let strays = strays::end(&forest).await;
+        drop(tokio::task::spawn_blocking(move || drop(groups)).await);
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
@@ -199,7 +212,7 @@ impl Prepared {
 
 /// Starts them in order. What cannot be started is reported, and is up to its restart policy from then on.
 async fn start_all(autostart: &[SubProcessHandle]) {
-    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default())));
+    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default(), Origin::Autostart)));
     if tokio::time::timeout(STARTS, starts).await.is_err() {
         tracing::warn!("some sub-processes take long to start, the daemon does not wait for them");
     }

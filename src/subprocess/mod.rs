@@ -6,6 +6,7 @@
 //!
 //! The rim:
 //! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it;
+//! - [`gate`]: what a start waits for; [`vigil`]: who watches over a run, whether it is ready and well;
 //! - [`spawn`]: starting a run on threads that may wait; [`tree`]: finding and ending all its processes;
 //! - [`account`], [`env_file`]: the user, the groups and the environment of a run; [`containment`]: its control group;
 //! - [`published`]: what everybody may see; [`report`]: what is told to the rest of the daemon.
@@ -14,6 +15,7 @@ pub mod account;
 pub mod actor;
 pub mod containment;
 pub mod env_file;
+pub mod gate;
 pub mod handle;
 pub mod machine;
 pub mod published;
@@ -22,6 +24,7 @@ pub mod restart;
 pub mod spawn;
 pub mod spec;
 pub mod tree;
+pub mod vigil;
 
 pub use handle::{CommandError, SubProcessHandle};
 pub use published::Published;

@@ -27,6 +27,7 @@ use crate::sys::reaper::{MainGuard, Mains};
 use super::account::Account;
 use super::containment::{Containment, RunGroup};
 use super::env_file;
+use super::gate::Closed;
 use super::spec::Spec;
 
 /// What one run gets besides the definition.
@@ -36,6 +37,8 @@ pub struct Launch {
     pub args: Vec<String>,
     /// Further environment variables, over the definition's.
     pub env: BTreeMap<String, String>,
+    /// The socket that it notifies, made for this run; given to the user that it runs as.
+    pub notify_socket: Option<PathBuf>,
 }
 
 /// A process that was started.
@@ -84,6 +87,10 @@ pub enum Operation {
     Interpret,
     /// Keeping watch over the new process, which was killed again.
     Watch,
+    /// The socket at which it would say that it is ready.
+    BindNotify,
+    /// Waiting for what it requires, which has ended for good.
+    Require(Closed),
 }
 
 /// Why a run could not be started.
@@ -122,6 +129,8 @@ impl SpawnFailure {
                 format!("cannot execute {:?}: the file is there, but the interpreter that it names is not", self.command)
             }
             Operation::Watch => format!("cannot watch the process of {:?}", self.command),
+            Operation::BindNotify => "cannot make the socket of `notify` in the runtime directory".to_owned(),
+            Operation::Require(Closed { name, state }) => format!("it requires {name}, which is {state}"),
         }
     }
 }
@@ -131,6 +140,11 @@ impl SpawnFailure {
     fn needs_root(&self, what: &str) -> String {
         let refused = matches!(self.errno, libc::EPERM | libc::EACCES);
         if refused { format!("; {what}the daemon must run as root, or leave the key out") } else { String::new() }
+    }
+
+    /// A start that was not made, because what it requires has ended for good.
+    pub(super) fn required(spec: &Spec, closed: Closed) -> Self {
+        Self { operation: Operation::Require(closed), errno: libc::ECANCELED, command: program_name(spec) }
     }
 }
 
@@ -327,11 +341,17 @@ fn prepare(
 
     let account = Account::of(spec).map_err(|(operation, errno)| failure(operation, errno))?;
     let from_file = spec.env_file.as_ref().map(env_file::read).transpose().map_err(|(operation, errno)| failure(operation, errno))?;
+    if let (Some(socket), Some(credentials)) = (&launch.notify_socket, &account.credentials) {
+        nix::unistd::chown(socket, Some(credentials.uid.into()), None).map_err(|errno| failure(Operation::BindNotify, errno as i32))?;
+    }
     let mut environment: BTreeMap<OsString, OsString> = if spec.clear_env { BTreeMap::new() } else { inherited.iter().cloned().collect() };
     environment.extend(account.environment);
     let from_file = from_file.unwrap_or_default().into_iter();
     environment.extend(from_file.map(|(key, value)| (key.into(), OsString::from_vec(value))));
     environment.extend(spec.env.iter().chain(&launch.env).map(|(key, value)| (key.into(), value.into())));
+    if let Some(socket) = &launch.notify_socket {
+        environment.insert("NOTIFY_SOCKET".into(), socket.into());
+    }
     environment.insert(MARKER.into(), uuid.into());
     let path = environment.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let envp = environment

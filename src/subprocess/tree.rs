@@ -288,7 +288,8 @@ impl Work {
         let mut found = Found { hidden: populated && living.is_empty(), living: Vec::new(), unreaped: !unreaped.is_empty(), certain: true };
         if self.beyond == Beyond::LastSeen {
             let last = self.forest.last();
-            let seen = last.iter().flat_map(|last| last.members(&self.whole.uuid)).filter(|stat| !stat.is_dead()).map(procfs::Stat::identity);
+            let seen =
+                last.iter().flat_map(|last| last.members(&self.whole.uuid)).filter(|stat| !stat.is_dead()).map(procfs::Stat::identity);
             let beyond: Vec<Identity> = seen.filter(|identity| !living.contains(identity) && lives(*identity)).collect();
             self.beyond = if beyond.is_empty() { Beyond::None } else { Beyond::Some };
             living.extend(beyond);

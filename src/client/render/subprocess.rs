@@ -202,7 +202,7 @@ mod tests {
             fds: Some(12),
             io: Io { read_bytes: Some(1_258_291), write_bytes: Some(0) },
             context_switches: ContextSwitches { voluntary: 1024, involuntary: 7 },
-            tree: Tree { processes: 3, rss: 42_046_849, cpu_percent: 3.0 },
+            tree: Tree { processes: 3, rss: 42_046_849, cpu_percent: 3.0, ..Tree::default() },
         }
     }
 

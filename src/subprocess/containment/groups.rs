@@ -18,8 +18,8 @@ pub struct Groups {
     path: PathBuf,
     runs: Group,
     sweeper: Arc<Sweeper>,
-    /// Changed when a definition asks for a controller for the first time.
-    traces: Mutex<Traces>,
+    /// Changed when a definition asks for a controller for the first time; `None` once all is undone.
+    traces: Mutex<Option<Traces>>,
 }
 
 impl Groups {
@@ -33,7 +33,7 @@ impl Groups {
         let system = |source| NoGroups::NotOurs { path: path.clone(), source };
         remove_stale(&runs, &path);
         let sweeper = Arc::new(Sweeper::start(runs.duplicate().map_err(system)?).map_err(system)?);
-        Ok(Arc::new(Self { runs, sweeper, traces: Mutex::new(traces), path }))
+        Ok(Arc::new(Self { runs, sweeper, traces: Mutex::new(Some(traces)), path }))
     }
 
     /// Where they are.
@@ -63,13 +63,18 @@ impl Groups {
         if self.runs.enabled()?.has(controller) {
             return Ok(());
         }
-        self.traces.lock().unwrap_or_else(PoisonError::into_inner).enable(controller, &self.runs)
+        match &mut *self.traces.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(traces) => traces.enable(controller, &self.runs),
+            None => Err(io::Error::other("the daemon is leaving")),
+        }
     }
 
     /// Removes everything that was made, and moves the daemon back to where it was. Blocks for a second at most, where something still lives.
     pub fn close(&self) {
         self.sweeper.finish();
-        self.traces.lock().unwrap_or_else(PoisonError::into_inner).undo();
+        if let Some(mut traces) = self.traces.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            traces.undo();
+        }
     }
 }
 
@@ -96,7 +101,8 @@ pub(super) struct Wanted {
 /// The limits of the whole tree among these.
 pub(super) fn wanted(limits: &LimitsDefinition) -> impl Iterator<Item = Wanted> + use<> {
     let LimitsDefinition { memory_max, pids_max, cpu_weight, .. } = *limits;
-    let memory = memory_max.map(|bytes| Wanted { key: "memory_max", controller: Controller::Memory, file: "memory.max", value: bytes.get() });
+    let memory =
+        memory_max.map(|bytes| Wanted { key: "memory_max", controller: Controller::Memory, file: "memory.max", value: bytes.get() });
     let pids = pids_max.map(|value| Wanted { key: "pids_max", controller: Controller::Pids, file: "pids.max", value });
     let cpu = cpu_weight.map(|weight| Wanted { key: "cpu_weight", controller: Controller::Cpu, file: "cpu.weight", value: weight.into() });
     [memory, pids, cpu].into_iter().flatten()

@@ -83,9 +83,9 @@ impl Ground {
                 let hierarchy = Hierarchy::find().ok().flatten().ok_or(NoGroups::NoHierarchy)?;
                 let mut refused = NoGroups::NoHierarchy;
                 for candidate in candidates(&hierarchy) {
-                    let ground = Group::open(&candidate.path).map_err(|error| (error, Vec::new())).and_then(|base| {
-                        Self::prepare(base, &candidate.path, Vec::new(), id, candidate.may_move)
-                    });
+                    let ground = Group::open(&candidate.path)
+                        .map_err(|error| (error, Vec::new()))
+                        .and_then(|base| Self::prepare(base, &candidate.path, Vec::new(), id, candidate.may_move));
                     match ground {
                         Ok(ground) => return Ok(ground),
                         Err((source, _)) => refused = NoGroups::NotOurs { path: candidate.path, source },
