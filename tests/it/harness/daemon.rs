@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use procman::client::{Client, ClientError, ClientOptions, Endpoint};
 use procman::protocol::envelope::Reply;
 use procman::protocol::reply::{Ended, Executed, Info, NamedProcess, View};
 use procman::protocol::{StateName, WireError};
+use procman::sys::cgroup::Hierarchy;
 use procman::sys::pidfd::PidFd;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -248,7 +250,22 @@ impl Daemon {
         {
             remains.push(format!("its socket {}", path.display()));
         }
+        remains.extend(self.groups().into_iter().filter(|path| path.exists()).map(|path| format!("its control group {}", path.display())));
         remains
+    }
+
+    /// The directory of its control groups, where it may make some; it is named after its state directory.
+    pub(crate) fn groups(&self) -> Option<PathBuf> {
+        let state = fs::metadata(self.path("state")).ok()?;
+        let own = Hierarchy::find().unwrap()?.own;
+        Some(own.join(format!("procman-{:x}-{:x}", state.dev(), state.ino())))
+    }
+
+    /// The directory of one run's control group.
+    #[track_caller]
+    pub(crate) fn group_of(&self, name: &str) -> PathBuf {
+        let uuid = self.view(name).uuid.unwrap();
+        self.groups().unwrap().join(format!("{name}.{uuid}"))
     }
 
     /// Asks it to leave with SIGTERM, and proves that it went well and left nothing. Dropping it does the same.
