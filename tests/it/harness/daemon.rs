@@ -12,7 +12,7 @@ use procman::client::{Client, ClientError, ClientOptions, Endpoint};
 use procman::protocol::envelope::Reply;
 use procman::protocol::reply::{Ended, Executed, Info, NamedProcess, View};
 use procman::protocol::{StateName, WireError};
-use procman::sys::cgroup::Hierarchy;
+use procman::sys::cgroup::{Group, Hierarchy};
 use procman::sys::pidfd::PidFd;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -300,18 +300,32 @@ impl Daemon {
         }
         self.marker.kill_all();
     }
+
+    /// Kills what bears no marker, too, by the groups of its runs, and removes those.
+    fn kill_groups(&self) {
+        let Some(path) = self.groups() else { return };
+        let (Ok(groups), Some(parent)) = (Group::open(&path), path.parent().and_then(|parent| Group::open(parent).ok())) else { return };
+        drop(groups.kill());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let deadline = std::time::Instant::now() + DEADLINE;
+        while parent.remove_tree(name).is_err() && std::time::Instant::now() < deadline {
+            super::pause();
+        }
+    }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.kill();
+            self.kill_groups();
             eprintln!("--- the log of the daemon ---\n{}--- end of the log ---", self.read("log"));
             return;
         }
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.end()));
         if let Err(panic) = ended {
             self.kill();
+            self.kill_groups();
             eprintln!("--- the log of the daemon ---\n{}--- end of the log ---", self.read("log"));
             std::panic::resume_unwind(panic);
         }
