@@ -72,7 +72,8 @@ fn living(block: &mut Block, status: &ProcessStatus) {
     }
     block.fact("Switches", format!("{} voluntary, {} involuntary", context_switches.voluntary, context_switches.involuntary));
     let processes = count(tree.processes, "process", "processes");
-    block.fact("Tree", format!("{processes}, {} resident, {} % CPU", size(tree.rss), percent(tree.cpu_percent)));
+    let charged = tree.memory.map(|bytes| format!(" ({} charged)", size(bytes))).unwrap_or_default();
+    block.fact("Tree", format!("{processes}, {} resident{charged}, {} % CPU", size(tree.rss), percent(tree.cpu_percent)));
 }
 
 /// `status`: the daemon on one line, and a table of what the sub-processes use.

@@ -111,10 +111,16 @@ impl Ground {
                 return Err((error, made));
             }
         };
+        drop(base.remove(&leaf_name(&name))); // of a daemon that was killed
         let mut traces = Traces { base, name, leaf: None, enabled: Vec::new(), may_move, made };
         traces.enable_always(&runs);
         Ok(Self { path: path.join(&traces.name), runs, traces })
     }
+}
+
+/// The group, beside that of its runs, which the daemon itself moves to.
+fn leaf_name(runs: &str) -> String {
+    format!("{runs}.daemon")
 }
 
 /// A directory to try.
@@ -219,7 +225,7 @@ impl Traces {
 
     /// Moves the daemon into a leaf.
     fn step_aside(&mut self) -> io::Result<()> {
-        let leaf = format!("{}.daemon", self.name);
+        let leaf = leaf_name(&self.name);
         let group = open_or_create(&self.base, &leaf)?;
         group.enter(std::process::id()).inspect_err(|_| drop(self.base.remove(&leaf)))?;
         self.leaf = Some(leaf);
