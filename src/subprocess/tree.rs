@@ -6,8 +6,10 @@
 //!
 //! Where the run has a control group, the kernel says who is in it, kills all of it at once, and says when nothing lives in it any more: one look is
 //! enough then. The forest is asked besides for those that left the group, which only root's processes can.
+//!
+//! - `find`: who there is of a tree.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,10 @@ use crate::sys::readiness;
 use super::containment::RunGroup;
 use super::machine::{KILL_WAIT, TreeReport};
 use crate::sys::cgroup::Events;
+
+mod find;
+
+use find::{Finder, Found};
 
 /// Which processes are meant.
 #[derive(Clone, Debug)]
@@ -83,9 +89,9 @@ impl Ender {
     pub fn begin(forest: Arc<Forest>, whole: Whole, signal: Signal, sent: Option<Identity>) -> Self {
         let (stage, stages) = watch::channel(Stage::Signal(signal, sent));
         let (report, endings) = mpsc::channel(2);
-        // What ended by itself is looked for beyond its group as far as was seen before; what is ended on request, as far as can be seen.
-        let beyond = if sent.is_some() { Beyond::Unknown } else { Beyond::LastSeen };
-        let work = Work { forest, whole, stages, report, members: BTreeMap::new(), first: None, beyond, events: None };
+        // What is ended on request is looked for everywhere; what ended by itself, beyond its group as far as somebody saw it before.
+        let finder = Finder::new(forest, whole, sent.is_some());
+        let work = Work { finder, stages, report, members: BTreeMap::new(), events: None };
         let task = tokio::spawn(work.run());
         Self { stage, endings, task }
     }
@@ -109,37 +115,13 @@ impl Ender {
     }
 }
 
-/// Whether some of a run with a group live outside of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beyond {
-    /// To be looked for when the group is empty.
-    Unknown,
-    /// As the last look of anybody at all processes says.
-    LastSeen,
-    /// Some did.
-    Some,
-    /// None do.
-    None,
-}
-
-/// Who was found of a tree.
-struct Found {
-    living: Vec<Identity>,
-    /// Whether some that have ended wait to be reaped by this daemon.
-    unreaped: bool,
-    /// Whether something lives that cannot be seen: in another PID namespace, or on its last steps.
-    hidden: bool,
-    /// Whether nothing found means that there is nothing.
-    certain: bool,
-}
-
 /// What one look says of a tree.
 struct Seen {
     /// Who was alive when the processes were listed.
     shown: Vec<Identity>,
     /// Who of them was not gone when it was to be held.
     alive: Vec<Identity>,
-    /// As in [`Found`].
+    /// Whether some that have ended wait to be reaped by this daemon.
     unreaped: bool,
     /// As in [`Found`].
     hidden: bool,
@@ -164,14 +146,10 @@ impl Member {
 }
 
 struct Work {
-    forest: Arc<Forest>,
-    whole: Whole,
+    finder: Finder,
     stages: watch::Receiver<Stage>,
     report: mpsc::Sender<Ending>,
     members: BTreeMap<Identity, Member>,
-    /// Who was there in the first look.
-    first: Option<Vec<Identity>>,
-    beyond: Beyond,
     /// Tells when the group is empty; opened when there is something to wait for.
     events: Option<Events>,
 }
@@ -192,7 +170,7 @@ impl Work {
                 Ok(seen) => seen,
                 Err(error) => {
                     if !unseen {
-                        tracing::warn!(uuid = self.whole.uuid, %error, "cannot look for the processes of a tree, trying again");
+                        tracing::warn!(uuid = self.finder.uuid(), %error, "cannot look for the processes of a tree, trying again");
                     }
                     unseen = true;
                     if stage == Stage::Count && !counted {
@@ -242,79 +220,16 @@ impl Work {
         }
     }
 
-    /// The group to ask, where one can be asked.
-    fn group(&self) -> Option<&Arc<RunGroup>> {
-        self.whole.group.as_ref().filter(|_| self.whole.except.is_none())
-    }
-
-    async fn find(&mut self) -> io::Result<Found> {
-        let Some(group) = self.group().cloned() else { return self.find_in_forest().await };
-        match self.find_in_group(group).await {
-            Ok(found) => Ok(found),
-            Err(error) => {
-                tracing::debug!(uuid = self.whole.uuid, %error, "cannot read the control group of a run, looking without it");
-                self.find_in_forest().await
-            }
-        }
-    }
-
-    /// By the table of all processes.
-    async fn find_in_forest(&self) -> io::Result<Found> {
-        let look = self.forest.look().await?;
-        let (dead, mut living): (Vec<_>, Vec<_>) = look.members(&self.whole.uuid).into_iter().partition(|stat| stat.is_dead());
-        let unreaped = dead.iter().any(|stat| stat.ppid == std::process::id());
-        if let Some(main) = self.whole.except {
-            living = below(&living, main, self.first.as_deref());
-        }
-        Ok(Found { living: living.into_iter().map(procfs::Stat::identity).collect(), unreaped, hidden: false, certain: false })
-    }
-
-    /// By its group, and what is beyond that.
-    async fn find_in_group(&mut self, group: Arc<RunGroup>) -> io::Result<Found> {
-        let populated = group.is_populated()?;
-        let known: Vec<Identity> = self.members.iter().filter(|(_, member)| !member.reaped).map(|(identity, _)| *identity).collect();
-        let work = move || -> io::Result<(Vec<Identity>, Vec<Identity>)> {
-            let living = if populated { identities(group.members()?)? } else { Vec::new() };
-            // Those that were known and are listed no more may wait to be reaped.
-            let unreaped = known.into_iter().filter(|identity| !living.contains(identity) && is_unreaped(*identity)).collect();
-            Ok((living, unreaped))
-        };
-        // Most runs are a process or two, and have ended.
-        let few = !populated && self.members.len() < 16;
-        let (mut living, unreaped) = if few { work()? } else { tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?? };
-        for (identity, member) in &mut self.members {
-            member.reaped = !living.contains(identity) && !unreaped.contains(identity);
-        }
-        let mut found = Found { hidden: populated && living.is_empty(), living: Vec::new(), unreaped: !unreaped.is_empty(), certain: true };
-        if self.beyond == Beyond::LastSeen {
-            let last = self.forest.last();
-            let seen =
-                last.iter().flat_map(|last| last.members(&self.whole.uuid)).filter(|stat| !stat.is_dead()).map(procfs::Stat::identity);
-            let beyond: Vec<Identity> = seen.filter(|identity| !living.contains(identity) && lives(*identity)).collect();
-            self.beyond = if beyond.is_empty() { Beyond::None } else { Beyond::Some };
-            living.extend(beyond);
-        }
-        if self.beyond == Beyond::Some || self.beyond == Beyond::Unknown && living.is_empty() && !found.hidden {
-            let beyond = self.find_in_forest().await?;
-            self.beyond = if beyond.living.is_empty() { Beyond::None } else { Beyond::Some };
-            living.extend(beyond.living);
-            found.unreaped |= beyond.unreaped;
-        }
-        living.sort_unstable();
-        living.dedup();
-        found.living = living;
-        Ok(found)
-    }
-
     /// Who is alive, in a look that begins now. Opens the new ones.
     async fn look(&mut self, stage: Stage) -> io::Result<Seen> {
-        let Found { living: shown, unreaped, hidden, certain } = self.find().await?;
+        let known = self.members.iter().filter(|(_, member)| !member.reaped).map(|(identity, _)| *identity).collect();
+        let Found { living: shown, unreaped, hidden, certain } = self.finder.find(known).await?;
         // The kernel kills a group without our holding each member.
         let kills = stage == Stage::Count || matches!(stage, Stage::Signal(Signal::KILL, _));
-        let holds = !kills || self.group().is_none() || self.beyond == Beyond::Some || shown.len() <= HELD;
-        self.first.get_or_insert_with(|| shown.clone());
+        let holds = !kills || !self.finder.group_is_all() || shown.len() <= HELD;
         for (identity, member) in &mut self.members {
-            member.ended = !shown.contains(identity);
+            member.ended = shown.binary_search(identity).is_err();
+            member.reaped = member.ended && !unreaped.contains(identity);
             if member.ended {
                 member.fd = None; // descriptors may be what is short
             }
@@ -337,19 +252,19 @@ impl Work {
             }
             !member.ended
         });
-        Ok(Seen { shown, alive, unreaped, hidden, certain })
+        Ok(Seen { shown, alive, unreaped: !unreaped.is_empty(), hidden, certain })
     }
 
     /// Sends the signal to all who have not had it.
     fn send(&mut self, alive: &[Identity], signal: Signal) {
         let mut killed = false;
         if signal == Signal::KILL
-            && let Some(group) = self.group()
+            && let Some(group) = self.finder.group()
         {
             // All at once, what is just being forked too.
             match group.kill() {
                 Ok(()) => killed = true,
-                Err(error) => tracing::debug!(uuid = self.whole.uuid, %error, "cannot kill a control group, killing its processes"),
+                Err(error) => tracing::debug!(uuid = self.finder.uuid(), %error, "cannot kill a control group, killing its processes"),
             }
         }
         for identity in alive {
@@ -369,7 +284,7 @@ impl Work {
     /// Until every living member has ended, or their group is empty, or it has become more urgent.
     async fn wait(&mut self, alive: &[Identity], hidden: bool) {
         if self.events.is_none() {
-            self.events = self.group().and_then(|group| group.events().ok());
+            self.events = self.finder.group().and_then(|group| group.events().ok());
         }
         let empty = async {
             match &self.events {
@@ -406,45 +321,6 @@ impl Work {
         }
         report
     }
-}
-
-/// Those of these processes that are still there.
-fn identities(pids: Vec<u32>) -> io::Result<Vec<Identity>> {
-    let mut found = Vec::with_capacity(pids.len());
-    for pid in pids {
-        match procfs::read_stat(pid) {
-            // One whose first thread has ended is listed for the others.
-            Ok(stat) => found.push(stat.identity()),
-            Err(error) if procfs::is_gone(&error) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(found)
-}
-
-fn is_unreaped(identity: Identity) -> bool {
-    procfs::read_stat(identity.pid).is_ok_and(|stat| stat.identity() == identity && stat.is_dead() && stat.ppid == std::process::id())
-}
-
-fn lives(identity: Identity) -> bool {
-    procfs::read_stat(identity.pid).is_ok_and(|stat| stat.identity() == identity && !stat.is_dead())
-}
-
-/// Who of a tree is below its main, without what the main started after the first look: that is not meant.
-fn below<'a>(living: &[&'a procfs::Stat], main: Identity, first: Option<&[Identity]>) -> Vec<&'a procfs::Stat> {
-    let mut later: BTreeSet<u32> = BTreeSet::new();
-    if let Some(first) = first {
-        later.extend(living.iter().filter(|stat| stat.ppid == main.pid && !first.contains(&stat.identity())).map(|stat| stat.pid));
-        loop {
-            let before = later.len();
-            let next: Vec<u32> = living.iter().filter(|stat| later.contains(&stat.ppid)).map(|stat| stat.pid).collect();
-            later.extend(next);
-            if later.len() == before {
-                break;
-            }
-        }
-    }
-    living.iter().copied().filter(|stat| stat.identity() != main && !later.contains(&stat.pid)).collect()
 }
 
 /// Sends a signal that is to end a process.
