@@ -19,7 +19,7 @@ pub enum ExitReason {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// A control endpoint cannot be bound (EX_UNAVAILABLE).
+    /// A control or events endpoint cannot be bound (EX_UNAVAILABLE).
     Control = 69,
     /// The state or runtime directory cannot be written, or the configured control group (EX_CANTCREAT).
     Directory = 73,
@@ -51,7 +51,7 @@ pub enum StartError {
     /// The control groups that the configuration asks for cannot be made.
     #[error("{0}; set daemon.cgroup to a group that this user may write, or to \"auto\"")]
     Groups(#[from] NoGroups),
-    /// A control endpoint cannot be opened.
+    /// A control or events endpoint cannot be opened.
     #[error(transparent)]
     Control(#[from] BindError),
     /// The metrics address cannot be opened.

@@ -13,11 +13,15 @@ mod containment;
 #[cfg(test)]
 mod ctl;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod hanging;
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
