@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::protocol::Name;
-use crate::protocol::definition::{Definition, Output};
+use crate::protocol::definition::Definition;
 use crate::protocol::names::nearest;
 use crate::protocol::request::Register;
 
@@ -189,14 +189,9 @@ impl Reader<'_> {
 
 /// Lays relative paths below the directory of the file that says them.
 fn absolute(definition: &mut Definition, base: &Path) {
-    if let Some(cwd) = definition.cwd.as_mut().filter(|cwd| !cwd.as_os_str().is_empty()) {
-        *cwd = base.join(&*cwd);
-    }
-    for output in [&mut definition.stdout, &mut definition.stderr].into_iter().flatten() {
-        match output {
-            Output::File(path) => *path = base.join(&*path),
-            Output::Null | Output::Inherit | Output::Stdout => {}
-        }
+    // An empty one stays what it is, for the daemon to refuse.
+    for path in definition.paths_mut().filter(|path| !path.as_os_str().is_empty()) {
+        *path = base.join(&*path);
     }
 }
 
@@ -204,6 +199,7 @@ fn absolute(definition: &mut Definition, base: &Path) {
 mod tests {
     use super::*;
     use crate::protocol::RestartPolicy;
+    use crate::protocol::definition::Output;
     use proptest::prelude::*;
 
     fn mistakes(text: &str) -> Vec<String> {

@@ -9,19 +9,24 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::shown;
 use super::document::{Document, Table};
 use crate::protocol::Name;
-use crate::protocol::definition::{Definition, Output};
+use crate::protocol::definition::{Definition, HealthDefinition, LimitsDefinition, ReadyDefinition, StopRequestDefinition};
 use crate::subprocess::spec::Spec;
 
 /// The key of a `[[process]]` table that `[defaults]` does not have.
 const NAME: &str = "name";
 /// Keys that a later version knows.
-const LATER_KEYS: &[&str] = &["env_file", "after", "requires", "ready", "health", "limits", "stop_request", "cgse_service_type"];
+const LATER_KEYS: &[&str] = &["cgse_service_type"];
 
 /// The keys of those tables in a table whose names are a closed list; `None` for every other key.
 pub(super) fn sub_keys(key: &str) -> Option<&'static [&'static str]> {
     match key {
         "backoff" => Some(&["initial", "factor", "max", "jitter", "reset_after"]),
         "start_limit" => Some(&["count", "interval"]),
+        "log" => Some(&["max_size", "keep", "compress", "max_age"]),
+        "limits" => Some(LimitsDefinition::KEYS),
+        "ready" => Some(ReadyDefinition::KEYS),
+        "health" => Some(HealthDefinition::KEYS),
+        "stop_request" => Some(StopRequestDefinition::KEYS),
         _ => None,
     }
 }
@@ -66,6 +71,7 @@ pub(super) fn defaults<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, bel
     // Checked on their own, so that a wrong default is told once and not for every entry that it reaches.
     let mut complete = said.definition.clone();
     complete.cmd.get_or_insert_with(|| vec!["true".into()]);
+    complete.instances = None;
     if let Ok(name) = "defaults".parse() {
         for problem in Spec::resolve(name, complete).err().unwrap_or_default() {
             let line = said.lines.get(problem.key).copied().unwrap_or(table.line);
@@ -88,7 +94,8 @@ pub(super) fn entries<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, defa
         let name = name(doc, &mut table, taken);
         doc.check_keys(&table, &known, LATER_KEYS);
         let said = definition(doc, &mut table);
-        let definition = said.definition.or(&defaults.definition);
+        let mut definition = said.definition.or(&defaults.definition);
+        definition.instances = None;
         // Without a name the rest is still worth a check.
         let Some(stand_in) = name.clone().or_else(|| "unnamed".parse().ok()) else { continue };
         match Spec::resolve(stand_in, definition.clone()) {
@@ -191,11 +198,7 @@ fn only<'t>(key: &'static str, value: Spanned<DeValue<'t>>) -> Spanned<DeValue<'
 
 /// Resolves what is relative to the file, as a client's definition would have to be absolute.
 fn with_absolute_paths(doc: &mut Document<'_, '_>, line: usize, path: &str, mut said: Definition) -> Option<Definition> {
-    let files = [&mut said.stdout, &mut said.stderr].into_iter().filter_map(|output| match output {
-        Some(Output::File(file)) => Some(file),
-        Some(Output::Null | Output::Inherit | Output::Stdout) | None => None,
-    });
-    for said_path in files.chain(said.cwd.as_mut()) {
+    for said_path in said.paths_mut() {
         match doc.absolute(said_path) {
             Ok(absolute) => *said_path = absolute,
             Err(why) => {

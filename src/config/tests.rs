@@ -88,7 +88,7 @@ fn the_complete_file_shows_every_key_and_no_other() {
     ] {
         assert_eq!(keys(table[name].as_table().unwrap()), sorted(expected), "[{name}]");
     }
-    for key in ["backoff", "start_limit"] {
+    for key in ["backoff", "start_limit", "log"] {
         assert_eq!(keys(table["defaults"][key].as_table().unwrap()), sorted(process::sub_keys(key).unwrap()), "{key}");
     }
 }
@@ -96,18 +96,12 @@ fn the_complete_file_shows_every_key_and_no_other() {
 #[test]
 fn the_keys_inside_a_key_are_those_of_the_definition() {
     for key in Definition::KEYS {
-        let table = match process::sub_keys(key) {
-            None => continue,
-            Some(keys) => keys.iter().map(|key| format!("{key} = 2")).collect::<Vec<_>>().join(", "),
-        };
-        let definition: Definition = toml::from_str(&format!("{key} = {{ {table} }}")).unwrap();
-        let back = serde_json::to_value(&definition).unwrap();
-        assert_eq!(back[key].as_object().unwrap().len(), process::sub_keys(key).unwrap().len());
+        let Some(keys) = process::sub_keys(key) else { continue };
         let unknown = toml::from_str::<Definition>(&format!("{key} = {{ xyzzy = 1 }}")).unwrap_err();
-        for known in process::sub_keys(key).unwrap() {
+        for known in keys {
             assert!(unknown.message().contains(&format!("`{known}`")), "{unknown}");
         }
-        assert_eq!(unknown.message().matches('`').count(), 2 * (1 + process::sub_keys(key).unwrap().len()), "{unknown}");
+        assert_eq!(unknown.message().matches('`').count(), 2 * (1 + keys.len()), "{unknown}");
     }
 }
 
@@ -224,7 +218,7 @@ ready = { tcp = "x" }
 [[process]]
 name = "x"
 cwd = "~/x"
-stderr = "log"
+stderr = "syslog"
 "#,
         &[
             ("2: daemon.state_dri: ", "did you mean `state_dir`?"),
@@ -255,7 +249,7 @@ stderr = "log"
             ("34: process[#2].args: ", "in quotes"),
             ("36: process[#2].stdout: ", "is not an output"),
             ("37: process[#2].env.A: ", "in quotes"),
-            ("38: process[#2].ready: ", "does not know this key"),
+            ("38: process[#2].ready: ", "is no address"),
             ("39: process[x].cmd: ", "which program"),
             ("41: process[x].cwd: ", "`~` is not expanded"),
             ("42: process[x].stderr: ", "is not an output"),

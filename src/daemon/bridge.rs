@@ -31,6 +31,7 @@ impl Reporter for Bridge {
             Notice::SpawnFailed { name, failure } => {
                 self.0.emit(Event::SpawnFailed { name, errno_name: &sys::errno_name(failure.errno), message: &failure.to_string() });
             }
+            Notice::RunEnded { name: _, record: _ } => {}
             Notice::RestartScheduled { name, attempt, delay } => self.0.emit(Event::Restarting { name, attempt: attempt.into(), delay }),
             Notice::OrphanReaped { pid, status } => self.0.emit(Event::OrphanReaped { pid, status: status.returncode() }),
         }

@@ -165,7 +165,7 @@ fn explain(error: &rmp_serde::decode::Error) -> String {
             format!("it is not valid MessagePack ({error})")
         }
         Error::Uncategorized(message) | Error::Syntax(message) => {
-            let mut message: String = message.chars().take(400).collect();
+            let mut message: String = message.chars().take(1000).collect();
             for (from, to) in [
                 ("unknown field", "unknown argument"),
                 ("missing field", "missing argument"),

@@ -19,7 +19,7 @@ pub mod reply;
 pub mod request;
 
 pub use error::{Detail, ErrorCode, WireError};
-pub use names::{Cause, CommandName, Name, RestartPolicy, Signal, StateName, Wanted};
+pub use names::{Cause, CommandName, EndedBy, Name, Origin, Overlap, RestartPolicy, Signal, StateName, Wanted};
 
 /// The version of the protocol that this build speaks; a request that names another one is refused.
 pub const VERSION: u64 = 1;

@@ -127,10 +127,62 @@ words! {
         Quit = "quit",
         /// It failed its health check.
         Health = "health",
+        /// It was not ready in time.
+        StartTimeout = "start_timeout",
         /// It could not be started.
         SpawnFailed = "spawn_failed",
         /// It ended while nobody could see how.
         Lost = "lost",
+    }
+}
+
+words! {
+    /// What happens when a scheduled time comes while the run before still goes on.
+    Overlap {
+        /// That time is left out, and reported.
+        Skip = "skip",
+    }
+}
+
+words! {
+    /// Who had a run started.
+    Origin {
+        /// A client, by `execute`.
+        Execute = "execute",
+        /// A client, by `restart`.
+        Restart = "restart",
+        /// The daemon, at its own start.
+        Autostart = "autostart",
+        /// The restart policy.
+        Policy = "policy",
+        /// Its schedule.
+        Schedule = "schedule",
+        /// The start of another one that requires it.
+        Required = "required",
+    }
+}
+
+words! {
+    /// Who had a run ended.
+    EndedBy {
+        /// Nobody: it ended by itself, or by something outside of the supervisor.
+        Itself = "itself",
+        /// A client, by `quit`.
+        Quit = "quit",
+        /// A client, by `reap`.
+        Reap = "reap",
+        /// A client, by `restart`.
+        Restart = "restart",
+        /// A client, by `unregister`.
+        Unregister = "unregister",
+        /// Its health check.
+        Health = "health",
+        /// It was not ready in time.
+        StartTimeout = "start_timeout",
+        /// The end for good of another one that it requires.
+        Required = "required",
+        /// The daemon, when it left.
+        Shutdown = "shutdown",
     }
 }
 

@@ -136,6 +136,8 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         wanted: Wanted::Down,
         run: None,
         end: None,
+        message: None,
+        health: None,
         restarts: 0,
         next_start_at: None,
         starts: 0,

@@ -21,6 +21,6 @@ pub mod tree;
 
 pub use handle::{CommandError, SubProcessHandle};
 pub use published::Published;
-pub use report::{Notice, Reporter};
+pub use report::{Notice, Reporter, RunRecord};
 pub use spawn::{Launch, SpawnFailure};
 pub use spec::Spec;

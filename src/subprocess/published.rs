@@ -24,6 +24,10 @@ pub struct Published {
     pub run: Option<PublishedRun>,
     /// How the last run ended; `None` while it lives.
     pub end: Option<End>,
+    /// What there is to say of the last end in words.
+    pub message: Option<String>,
+    /// What its health check says; `None` without one.
+    pub health: Option<Health>,
     /// Starts that the policy made since the last that somebody asked for.
     pub restarts: u64,
     /// When the next try is due.
@@ -32,6 +36,28 @@ pub struct Published {
     pub starts: u64,
     /// Ends altogether, by cause.
     pub exits: BTreeMap<Cause, u64>,
+}
+
+/// What the health check of a run says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing yet.
+    Unknown,
+    /// It is well.
+    Passing,
+    /// The last so many tries failed.
+    Failing(u32),
+}
+
+impl Health {
+    /// As the protocol says it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Passing => "passing",
+            Self::Failing(_) => "failing",
+        }
+    }
 }
 
 /// The last run, or the present one.
@@ -96,7 +122,7 @@ impl Published {
             started_at: run.map(|run| unix_seconds(run.started_at)),
             uptime: run.filter(|run| run.pid.is_some()).map(|run| now.saturating_duration_since(run.started).as_secs_f64()),
             ready: self.state == StateName::Running,
-            health: None,
+            health: self.health.map(|health| health.as_str().to_owned()),
             returncode: self.returncode(),
             signal: self.signal(),
             cause: self.end.map(|end| end.cause),

@@ -1,11 +1,38 @@
 //! What a sub-process tells the rest of the daemon, without knowing who listens.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::protocol::{Cause, Name, StateName};
+use crate::protocol::{Cause, EndedBy, Name, Origin, StateName};
 use crate::sys::pidfd::ExitStatus;
 
 use super::spawn::SpawnFailure;
+
+/// A run that is over, or that could not begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRecord {
+    /// Its version-1 UUID.
+    pub uuid: String,
+    /// What its process was; `None` when it could not be started.
+    pub pid: Option<u32>,
+    /// Arguments of this run only.
+    pub args: Vec<String>,
+    /// On the wall clock.
+    pub started_at: SystemTime,
+    /// On the wall clock.
+    pub ended_at: SystemTime,
+    /// How long it lived, on the monotonic clock.
+    pub lived: Duration,
+    /// Exit code or signal; `None` when it could not be started, or nobody can tell.
+    pub status: Option<ExitStatus>,
+    /// Why it ended.
+    pub cause: Cause,
+    /// Who had it started.
+    pub started_by: Origin,
+    /// Who had it ended.
+    pub ended_by: EndedBy,
+    /// What there is to say of it in words, such as why it could not be started.
+    pub message: Option<String>,
+}
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -33,6 +60,13 @@ pub enum Notice<'a> {
         name: &'a Name,
         /// Why.
         failure: &'a SpawnFailure,
+    },
+    /// A run is over, or could not begin.
+    RunEnded {
+        /// Which.
+        name: &'a Name,
+        /// All about it.
+        record: &'a RunRecord,
     },
     /// The restart policy will start a sub-process again.
     RestartScheduled {

@@ -366,6 +366,7 @@ fn open_output(output: &Output) -> Result<Stdio, (PathBuf, i32)> {
         Output::Null => open_null(true),
         Output::Inherit => Ok(Stdio::Inherit),
         Output::Stdout => Ok(Stdio::LikeStdout),
+        Output::Log | Output::Journal => Err((PathBuf::from(output.to_string()), libc::ENOSYS)),
         Output::File(path) => {
             let open = || -> io::Result<OwnedFd> {
                 // Not blocking: a named pipe without a reader is an error (ENXIO), not a hang. The program gets it back blocking.

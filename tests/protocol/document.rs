@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use procman::protocol::codec::{decode_request, encode_result};
-use procman::protocol::definition::Definition;
+use procman::protocol::definition::{Definition, HealthDefinition, LimitsDefinition, ReadyDefinition, StopRequestDefinition};
 use procman::protocol::reply::*;
 use procman::protocol::{Cause, CommandName, ErrorCode, Name, RestartPolicy, StateName, Wanted};
 use procman::protocol::{DEFAULT_MAX_REQUEST_BYTES, MAX_DEPTH, MAX_REQUEST_ID, MAX_SECONDS};
@@ -246,17 +246,38 @@ fn every_type_that_is_named_is_described() {
 #[test]
 fn the_definition_has_the_keys_and_defaults_that_are_told() {
     let rows = table("definition");
-    assert_eq!(set(rows.iter().map(|row| word(&row[0]))), keys(&serde_json::to_value(samples::definition()).unwrap()));
+    let parts = |key: &str| -> Vec<String> {
+        let below: &[&str] = match key {
+            "backoff" => &["initial", "factor", "max", "jitter", "reset_after"],
+            "start_limit" => &["count", "interval"],
+            "log" => &["max_size", "keep", "compress", "max_age"],
+            "limits" => LimitsDefinition::KEYS,
+            "ready" => ReadyDefinition::KEYS,
+            "health" => HealthDefinition::KEYS,
+            "stop_request" => StopRequestDefinition::KEYS,
+            _ => return vec![key.to_owned()],
+        };
+        below.iter().map(|part| format!("{key}.{part}")).collect()
+    };
+    assert_eq!(set(rows.iter().flat_map(|row| code(&row[0]))), set(Definition::KEYS.iter().flat_map(|key| parts(key))));
     let resolve = |definition: &Value| Spec::resolve(samples::name("x"), serde_json::from_value(definition.clone()).unwrap()).unwrap();
-    let least = json!({"cmd": ["true"]});
     for row in rows.iter().filter(|row| !row[1].is_empty()) {
-        let default: Value = serde_json::from_str(&word(&row[1])).unwrap();
-        let mut said = least.clone();
-        *at(&mut said, &word(&row[0])) = default;
-        assert_eq!(resolve(&said), resolve(&least), "{row:?}");
+        // What says who is asked has no default itself, but the others go with it.
+        let least = match code(&row[0])[0].split_once('.') {
+            Some((table @ ("ready" | "health"), "socket" | "frames" | "expect")) => json!({"cmd": ["true"], table: {"zmq": "tcp://a:1"}}),
+            Some((table @ ("ready" | "health"), _)) => json!({"cmd": ["true"], table: {"tcp": "a:1"}}),
+            Some(("stop_request", "socket" | "frames")) => json!({"cmd": ["true"], "stop_request": {"zmq": "tcp://a:1", "frames": ["x"]}}),
+            Some(("stop_request", _)) => json!({"cmd": ["true"], "stop_request": {"exec": ["true"]}}),
+            _ => json!({"cmd": ["true"]}),
+        };
+        for (key, default) in code(&row[0]).iter().zip(code(&row[1])) {
+            let mut said = least.clone();
+            *at(&mut said, key) = serde_json::from_str(&default).unwrap();
+            assert_eq!(resolve(&said), resolve(&least), "{row:?}");
+        }
     }
     for (key, has_none) in [("group", true), ("cwd", true), ("user", true), ("cmd", true), ("stop_timeout", false)] {
-        assert_eq!(rows.iter().find(|row| word(&row[0]) == key).unwrap()[1].is_empty(), has_none, "{key}");
+        assert_eq!(rows.iter().find(|row| code(&row[0]) == [key]).unwrap()[1].is_empty(), has_none, "{key}");
     }
     assert!(rows.iter().any(|row| row[2].contains(&format!("at most {MAX_START_LIMIT};"))));
 }

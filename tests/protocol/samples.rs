@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use procman::protocol::definition::{BackoffDefinition, Definition, Output, Seconds, StartLimitDefinition};
+use procman::protocol::definition::{
+    BackoffDefinition, Definition, EnvFile, HealthDefinition, LimitsDefinition, LogDefinition, Output, ReadyDefinition, Seconds,
+    StartLimitDefinition, StopRequestDefinition,
+};
 use procman::protocol::envelope::RequestId;
-use procman::protocol::names::{Cause, Name, RestartPolicy, Signal, StateName, Wanted};
+use procman::protocol::names::{Cause, Name, Overlap, RestartPolicy, Signal, StateName, Wanted};
 use procman::protocol::reply::*;
 use procman::protocol::request::*;
 use procman::protocol::{Detail, ErrorCode, WireError};
@@ -54,6 +57,68 @@ pub(crate) fn definition() -> Definition {
         start_seconds: seconds(1.0),
         stop_signal: Some("INT".parse().unwrap()),
         stop_timeout: seconds(8.5),
+        ..Definition::default()
+    }
+}
+
+/// A definition that says every key that came after the first.
+pub(crate) fn later_definition() -> Definition {
+    let zmq = || Some("tcp://127.0.0.1:6127".to_owned());
+    Definition {
+        cmd: Some(strings(&["python3", "-m", "egse.notifyhub.server"])),
+        env_file: Some(EnvFile { path: "/etc/cgse/site.env".into(), optional: true }),
+        user_group: Some("cgse".into()),
+        supplementary_groups: Some(strings(&["dialout", "video"])),
+        umask: Some("027".parse().unwrap()),
+        nice: Some(-5),
+        oom_score_adj: Some(-500),
+        no_new_privs: Some(true),
+        limits: Some(LimitsDefinition {
+            nofile: Some("1024:4096".parse().unwrap()),
+            core: Some("unlimited".parse().unwrap()),
+            address_space: Some("8G".parse().unwrap()),
+            memory_max: Some("2G".parse().unwrap()),
+            pids_max: Some(512),
+            cpu_weight: Some(200),
+            ..LimitsDefinition::default()
+        }),
+        instances: Some(2),
+        after: Some(vec![name("logger")]),
+        requires: Some(vec![name("registry")]),
+        stdout: Some(Output::Log),
+        stderr: Some(Output::Journal),
+        log: Some(LogDefinition {
+            max_size: Some("10M".parse().unwrap()),
+            keep: Some(5),
+            compress: Some(true),
+            max_age: seconds(604_800.0),
+        }),
+        schedule: Some("0 3 * * *".into()),
+        overlap: Some(Overlap::Skip),
+        ready: Some(ReadyDefinition {
+            zmq: zmq(),
+            socket: Some("DEALER".into()),
+            frames: Some(strings(&["REQ", "{\"action\": \"health\"}"])),
+            expect: Some("ok".into()),
+            timeout: seconds(10.0),
+            interval: seconds(0.5),
+            try_timeout: seconds(1.0),
+            ..ReadyDefinition::default()
+        }),
+        health: Some(HealthDefinition {
+            tcp: Some("127.0.0.1:6127".into()),
+            interval: seconds(5.0),
+            timeout: seconds(1.0),
+            failures: Some(3),
+            ..HealthDefinition::default()
+        }),
+        stop_request: Some(StopRequestDefinition {
+            zmq: zmq(),
+            frames: Some(strings(&["REQ", "{\"action\": \"terminate\"}"])),
+            timeout: seconds(1.0),
+            ..StopRequestDefinition::default()
+        }),
+        ..Definition::default()
     }
 }
 
@@ -76,6 +141,11 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
             "register",
             "Define a sub-process, saying every key.",
             Command::Register(Box::new(Register { name: name("registry"), replace: true, definition: definition() })),
+        ),
+        sample(
+            "register-later",
+            "Define a sub-process, saying the keys that came later.",
+            Command::Register(Box::new(Register { name: name("notify"), replace: false, definition: later_definition() })),
         ),
         sample(
             "register-least",

@@ -144,6 +144,7 @@ fn last_end(view: &View) -> Option<String> {
         Cause::Oom => with("out of memory"),
         Cause::Quit => with("quit"),
         Cause::Health => with("unhealthy"),
+        Cause::StartTimeout => with("not ready in time"),
         Cause::SpawnFailed => "could not start".to_owned(),
         Cause::Lost => "not seen".to_owned(),
     })
@@ -317,7 +318,7 @@ web       stopped     -  -          -         -         -        -      -     - 
                 last_end(&view).unwrap()
             })
             .collect();
-        let words = "SIGKILL|SIGKILL|core dump, SIGKILL|out of memory, SIGKILL|quit, SIGKILL|unhealthy, SIGKILL|could not start|not seen";
+        let words = "SIGKILL|SIGKILL|core dump, SIGKILL|out of memory, SIGKILL|quit, SIGKILL|unhealthy, SIGKILL|not ready in time, SIGKILL|could not start|not seen";
         assert_eq!(shown.join("|"), words);
     }
 }

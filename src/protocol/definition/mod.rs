@@ -2,17 +2,32 @@
 //!
 //! Every key is optional here, so that a definition can be laid over defaults; [`crate::subprocess::spec`] fills in the rest and checks it.
 
+//!
+//! - [`Seconds`], [`Bytes`], [`Mode`], [`Limit`]: values and how they are written;
+//! - [`Output`]: where outputs go; [`probe`]: readiness, health and requests to stop.
+
+mod bytes;
+mod env_file;
+mod limits;
+mod mode;
+mod output;
+pub mod probe;
+mod seconds;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
 
-use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::MAX_SECONDS;
-use super::names::{Name, RestartPolicy, Signal};
+use super::names::{Name, Overlap, RestartPolicy, Signal};
+
+pub use bytes::{Bytes, InvalidBytes};
+pub use env_file::EnvFile;
+pub use limits::{InvalidLimit, Limit, LimitsDefinition};
+pub use mode::{InvalidMode, Mode};
+pub use output::{InvalidOutput, Output};
+pub use probe::{HealthDefinition, ReadyDefinition, StopRequestDefinition};
+pub use seconds::Seconds;
 
 /// Declares [`Definition`] and the list of its keys in one place.
 macro_rules! definition {
@@ -50,16 +65,44 @@ definition! {
     env: BTreeMap<String, String>,
     /// Start with an empty environment instead of the daemon's own.
     clear_env: bool,
+    /// A file of `KEY=value` lines that are added to the environment at each start, under `env`; `-` in front of the path: it may be missing.
+    env_file: EnvFile,
     /// Working directory; the daemon's own where not said.
     cwd: PathBuf,
     /// User to run as, with that user's primary and supplementary groups; only root may say another than its own.
     user: String,
+    /// Primary group to run with, instead of the user's.
+    user_group: String,
+    /// Supplementary groups to run with, instead of the user's.
+    supplementary_groups: Vec<String>,
+    /// Permissions that files it makes do not get (umask(2)).
+    umask: Mode,
+    /// Its niceness, −20 to 19 (nice(2)).
+    nice: i32,
+    /// How readily the kernel kills it for lack of memory, −1000 to 1000 (proc_pid_oom_score_adj(5)).
+    oom_score_adj: i32,
+    /// It and what it starts gain no privileges by executing a program (`PR_SET_NO_NEW_PRIVS`).
+    no_new_privs: bool,
+    /// Resource limits.
+    limits: LimitsDefinition,
+    /// Run so many of it: `NAME@1` to `NAME@N`; `%i` in its texts is the number.
+    instances: u32,
+    /// What is started before it and ended after it, where both are.
+    after: Vec<Name>,
+    /// As `after`; besides they are started for it, it waits until they are ready, and ends when one of them ends for good.
+    requires: Vec<Name>,
     /// Where standard output goes.
     stdout: Output,
     /// Where standard error goes.
     stderr: Output,
+    /// How its log files are rotated, where an output is "log".
+    log: LogDefinition,
     /// Start it when the daemon starts.
     autostart: bool,
+    /// Start it at these times: a cron expression, in the host's time zone.
+    schedule: String,
+    /// What happens when such a time comes while it still runs.
+    overlap: Overlap,
     /// What follows an end that nobody asked for.
     restart: RestartPolicy,
     /// Exit codes that are no failure.
@@ -70,10 +113,30 @@ definition! {
     start_limit: StartLimitDefinition,
     /// An end before this many seconds is a failed start, whatever the exit code.
     start_seconds: Seconds,
+    /// When it counts as ready.
+    ready: ReadyDefinition,
+    /// How it is seen that it still does its work.
+    health: HealthDefinition,
+    /// What asks it to end, instead of the signal.
+    stop_request: StopRequestDefinition,
     /// The signal that asks it to end.
     stop_signal: Signal,
     /// Seconds between that signal and SIGKILL.
     stop_timeout: Seconds,
+}
+
+impl Definition {
+    /// Every path in it, to be made absolute where it is relative to something.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let outputs = [&mut self.stdout, &mut self.stderr].into_iter().filter_map(|output| match output {
+            Some(Output::File(file)) => Some(file),
+            Some(Output::Null | Output::Inherit | Output::Stdout | Output::Log | Output::Journal) | None => None,
+        });
+        let ready = self.ready.iter_mut().flat_map(|ready| [ready.unix.as_mut(), ready.file.as_mut()]).flatten();
+        let health = self.health.iter_mut().flat_map(|health| [health.unix.as_mut(), health.file.as_mut()]).flatten();
+        let env_file = self.env_file.as_mut().map(|file| &mut file.path);
+        outputs.chain(self.cwd.as_mut()).chain(env_file).chain(ready).chain(health)
+    }
 }
 
 /// The keys of `backoff`.
@@ -109,104 +172,22 @@ pub struct StartLimitDefinition {
     pub interval: Option<Seconds>,
 }
 
-/// A time in seconds: finite, not negative, at most [`MAX_SECONDS`]. A float or an integer on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Seconds(f64);
-
-impl Seconds {
-    /// The time, if it is one.
-    pub fn new(seconds: f64) -> Option<Self> {
-        (0.0..=MAX_SECONDS).contains(&seconds).then_some(Self(seconds))
-    }
-
-    /// As a duration, exact to a nanosecond.
-    pub fn duration(self) -> Duration {
-        Duration::from_secs_f64(self.0)
-    }
-
-    /// As seconds.
-    pub fn get(self) -> f64 {
-        self.0
-    }
-}
-
-impl From<Duration> for Seconds {
-    fn from(duration: Duration) -> Self {
-        Self(duration.as_secs_f64().min(MAX_SECONDS))
-    }
-}
-
-impl Serialize for Seconds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seconds = f64::deserialize(deserializer)?;
-        Self::new(seconds).ok_or_else(|| D::Error::custom(format!("{seconds} is not a time: 0 to {MAX_SECONDS:e} seconds are allowed")))
-    }
-}
-
-/// Where an output of a sub-process goes. It never passes through the daemon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// `"null"`: to `/dev/null`.
-    Null,
-    /// `"inherit"`: where the daemon's own goes.
-    Inherit,
-    /// `"stdout"`, for standard error only: where its standard output goes.
-    Stdout,
-    /// `"file:/path"`: appended to that file, which is created with mode 0640 where it is missing.
-    File(PathBuf),
-}
-
-/// A text that is no output.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{shown:?} is not an output: say \"null\", \"inherit\", \"file:/path\", or for stderr \"stdout\"")]
-pub struct InvalidOutput {
-    shown: String,
-}
-
-impl FromStr for Output {
-    type Err = InvalidOutput;
-
-    fn from_str(text: &str) -> Result<Self, InvalidOutput> {
-        match text {
-            "null" => Ok(Self::Null),
-            "inherit" => Ok(Self::Inherit),
-            "stdout" => Ok(Self::Stdout),
-            other => match other.strip_prefix("file:") {
-                Some(path) if !path.is_empty() && !path.contains('\0') => Ok(Self::File(path.into())),
-                _ => Err(InvalidOutput { shown: other.chars().take(80).collect() }),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => f.write_str("null"),
-            Self::Inherit => f.write_str("inherit"),
-            Self::Stdout => f.write_str("stdout"),
-            Self::File(path) => write!(f, "file:{}", path.display()),
-        }
-    }
-}
-
-impl Serialize for Output {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Output {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
-    }
+/// The keys of `log`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogDefinition {
+    /// A file of this size is rotated; 0 means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<Bytes>,
+    /// How many rotated files are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+    /// Compress rotated files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<bool>,
+    /// Rotated files older than so many seconds are removed; 0 means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Seconds>,
 }
 
 #[cfg(test)]
@@ -214,29 +195,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_is_none_is_refused() {
-        for bad in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
-            assert_eq!(Seconds::new(bad), None);
-        }
-        assert_eq!(serde_json::from_str::<Seconds>("5").unwrap().duration(), Duration::from_secs(5));
-        assert!(serde_json::from_str::<Seconds>("-0.5").is_err());
-    }
-
-    #[test]
     fn what_is_said_wins_over_the_defaults() {
         let defaults = Definition { shell: Some(true), user: Some("a".into()), ..Definition::default() };
         let said = Definition { user: Some("b".into()), ..Definition::default() };
         let merged = said.or(&defaults);
         assert_eq!((merged.shell, merged.user.as_deref()), (Some(true), Some("b")));
-    }
-
-    #[test]
-    fn outputs_say_themselves() {
-        for text in ["null", "inherit", "stdout", "file:/var/log/x y.log"] {
-            assert_eq!(text.parse::<Output>().unwrap().to_string(), text);
-        }
-        for bad in ["", "file:", "log", "journal", "/tmp/x", "file:a\0b"] {
-            assert!(bad.parse::<Output>().is_err(), "{bad:?}");
-        }
     }
 }

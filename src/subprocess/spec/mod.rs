@@ -1,11 +1,17 @@
 //! The definition of one sub-process with every default filled in and every value checked.
+//!
+//! - [`probe`]: how it is asked whether it is ready, whether it is well, and to end.
+
+pub mod probe;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::protocol::definition::{Definition, Output};
-use crate::protocol::{Name, RestartPolicy, Signal};
+use crate::protocol::definition::{Definition, EnvFile, LimitsDefinition, LogDefinition, Output};
+use crate::protocol::{Name, Overlap, RestartPolicy, Signal};
+
+use probe::{Health, Ready, StopRequest};
 
 /// What is to be run under a name, and how. Two equal specifications are the same definition.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,22 +30,85 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Inherit nothing of the daemon's environment.
     pub clear_env: bool,
+    /// More of the environment, read at each start; `env` wins over it.
+    pub env_file: Option<EnvFile>,
     /// Working directory; `None` is the daemon's own.
     pub cwd: Option<PathBuf>,
     /// User to run as; `None` is the daemon's own.
     pub user: Option<String>,
+    /// Primary group; `None` is the user's.
+    pub user_group: Option<String>,
+    /// Supplementary groups; `None` are the user's.
+    pub supplementary_groups: Option<Vec<String>>,
+    /// Permissions that files it makes do not get; `None` is the daemon's own.
+    pub umask: Option<u32>,
+    /// Niceness; `None` is the daemon's own.
+    pub nice: Option<i32>,
+    /// How readily the kernel kills it for lack of memory; `None` is the daemon's own.
+    pub oom_score_adj: Option<i32>,
+    /// Gains no privileges by executing a program.
+    pub no_new_privs: bool,
+    /// Resource limits.
+    pub limits: LimitsDefinition,
+    /// Started before it and ended after it, where both are.
+    pub after: Vec<Name>,
+    /// Started for it, and waited for until they are ready.
+    pub requires: Vec<Name>,
     /// Where standard output goes.
     pub stdout: Output,
     /// Where standard error goes.
     pub stderr: Output,
+    /// How its log files are rotated.
+    pub log: LogPolicy,
     /// Start it when the daemon starts.
     pub autostart: bool,
+    /// When to start it, as a cron expression.
+    pub schedule: Option<String>,
+    /// What happens when such a time comes while it runs.
+    pub overlap: Overlap,
     /// What decides about a new start.
     pub policy: Policy,
+    /// When it is ready; `None`: as soon as it has lived for `start_seconds`.
+    pub ready: Option<Ready>,
+    /// How it is known that it is well.
+    pub health: Option<Health>,
+    /// What asks it to end before the signal does.
+    pub stop_request: Option<StopRequest>,
     /// The signal that asks it to end.
     pub stop_signal: Signal,
     /// How long it may take to end before SIGKILL.
     pub stop_timeout: Duration,
+}
+
+/// How log files are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPolicy {
+    /// A file of this size in bytes is rotated; 0 means never.
+    pub max_size: u64,
+    /// How many rotated files are kept.
+    pub keep: u32,
+    /// Compress rotated files.
+    pub compress: bool,
+    /// Rotated files older than this are removed.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for LogPolicy {
+    fn default() -> Self {
+        Self { max_size: 10 << 20, keep: 5, compress: true, max_age: None }
+    }
+}
+
+impl LogPolicy {
+    fn resolve(said: LogDefinition) -> Self {
+        let defaults = Self::default();
+        Self {
+            max_size: said.max_size.map_or(defaults.max_size, |size| size.get()),
+            keep: said.keep.unwrap_or(defaults.keep),
+            compress: said.compress.unwrap_or(defaults.compress),
+            max_age: said.max_age.map(|age| age.duration()).filter(|age| !age.is_zero()),
+        }
+    }
 }
 
 /// What the state machine needs to decide about a new start.
@@ -55,6 +124,21 @@ pub struct Policy {
     pub start_limit: StartLimit,
     /// A shorter run is a failed start.
     pub start_seconds: Duration,
+    /// When it goes from starting to running.
+    pub readiness: Readiness,
+}
+
+/// When a sub-process goes from starting to running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readiness {
+    /// Once it has lived for `start_seconds`.
+    #[default]
+    Lived,
+    /// Once somebody says so, within this time; `None` is for ever.
+    Told {
+        /// Else the start has failed.
+        within: Option<Duration>,
+    },
 }
 
 /// Exponential back-off.
@@ -107,6 +191,7 @@ impl Default for Policy {
             backoff: Backoff::default(),
             start_limit: StartLimit::default(),
             start_seconds: Duration::ZERO,
+            readiness: Readiness::Lived,
         }
     }
 }
@@ -157,6 +242,55 @@ impl Spec {
         if definition.user.as_ref().is_some_and(|user| user.is_empty() || user.contains('\0')) {
             wrong("user", "this is no user's name");
         }
+        let no_group = |group: &String| group.is_empty() || group.contains('\0');
+        if definition.user_group.as_ref().is_some_and(no_group) {
+            wrong("user_group", "this is no group's name");
+        }
+        if definition.supplementary_groups.as_ref().is_some_and(|groups| groups.iter().any(no_group)) {
+            wrong("supplementary_groups", "one of them is no group's name");
+        }
+        if definition.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
+            wrong("nice", "niceness is from -20 to 19");
+        }
+        if definition.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
+            wrong("oom_score_adj", "it is from -1000 (never killed) to 1000 (killed first)");
+        }
+        let limits = definition.limits.unwrap_or_default();
+        if limits.cpu_weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
+            wrong("limits", "`cpu_weight` is from 1 to 10000");
+        }
+        if limits.pids_max == Some(0) {
+            wrong("limits", "with a `pids_max` of 0 it could not even start");
+        }
+        if definition
+            .env_file
+            .as_ref()
+            .is_some_and(|file| !file.path.is_absolute() || file.path.as_os_str().as_encoded_bytes().contains(&0))
+        {
+            wrong("env_file", "the path must be absolute");
+        }
+        if definition.instances.is_some() {
+            wrong("instances", "the instances of a definition are told apart before it is looked at on its own");
+        }
+        let after = definition.after.unwrap_or_default();
+        let requires = definition.requires.unwrap_or_default();
+        for (key, names) in [("after", &after), ("requires", &requires)] {
+            if names.contains(&name) {
+                wrong(key, &format!("{name} cannot wait for itself"));
+            }
+        }
+        let mut resolved = |key, result: Result<(), String>| {
+            if let Err(message) = result {
+                wrong(key, &message);
+            }
+        };
+        let ready = definition.ready.as_ref().map(Ready::resolve).transpose();
+        let health = definition.health.as_ref().map(Health::resolve).transpose();
+        let stop_request = definition.stop_request.as_ref().map(StopRequest::resolve).transpose();
+        resolved("ready", ready.as_ref().map(drop).map_err(Clone::clone));
+        resolved("health", health.as_ref().map(drop).map_err(Clone::clone));
+        resolved("stop_request", stop_request.as_ref().map(drop).map_err(Clone::clone));
+        let (ready, health, stop_request) = (ready.ok().flatten(), health.ok().flatten(), stop_request.ok().flatten());
         let stdout = definition.stdout.unwrap_or(Output::Null);
         if stdout == Output::Stdout {
             wrong("stdout", "standard output cannot go to itself; \"stdout\" is for stderr");
@@ -204,18 +338,35 @@ impl Spec {
             shell: definition.shell.unwrap_or(false),
             env,
             clear_env: definition.clear_env.unwrap_or(false),
+            env_file: definition.env_file,
             cwd: definition.cwd,
             user: definition.user,
+            user_group: definition.user_group,
+            supplementary_groups: definition.supplementary_groups,
+            umask: definition.umask.map(|umask| umask.bits()),
+            nice: definition.nice,
+            oom_score_adj: definition.oom_score_adj,
+            no_new_privs: definition.no_new_privs.unwrap_or(false),
+            limits,
+            after,
+            requires,
             stdout,
             stderr: definition.stderr.unwrap_or(Output::Null),
+            log: LogPolicy::resolve(definition.log.unwrap_or_default()),
             autostart: definition.autostart.unwrap_or(false),
+            schedule: definition.schedule,
+            overlap: definition.overlap.unwrap_or(Overlap::Skip),
             policy: Policy {
                 restart: definition.restart.unwrap_or(policy_defaults.restart),
                 success_codes: definition.success_codes.unwrap_or(policy_defaults.success_codes),
                 backoff,
                 start_limit,
                 start_seconds: definition.start_seconds.map_or(policy_defaults.start_seconds, |s| s.duration()),
+                readiness: ready.as_ref().map_or(Readiness::Lived, |ready| Readiness::Told { within: ready.timeout }),
             },
+            ready,
+            health,
+            stop_request,
             stop_signal: definition.stop_signal.unwrap_or(Signal::TERM),
             stop_timeout: definition.stop_timeout.map_or(DEFAULT_STOP_TIMEOUT, |s| s.duration()),
         })
