@@ -9,12 +9,13 @@
 //! | [`procfs`] | reading `/proc`: processes, their trees | nobody |
 //! | [`host`] | questions about the whole host | `procfs` |
 //! | [`status`] | living status of processes | `procfs` |
-//! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys` |
+//! | [`output`] | where the output of sub-processes goes | `sys` |
+//! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys`, `output` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs` |
 //! | [`store`] | what must outlive the daemon | nobody |
 //! | [`config`] | the configuration file | `subprocess::spec` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |
-//! | [`control`] | the ZeroMQ door | `supervisor`, `subprocess`, `status`, `host`, `procfs`, `sys` |
+//! | [`control`] | the ZeroMQ door | `supervisor`, `subprocess`, `status`, `host`, `procfs`, `sys`, `output` |
 //! | [`daemon`] | wires them together | all of them but `client` |
 //! | [`client`] | the client and its command line | `protocol`, `config` |
 //!
@@ -51,6 +52,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod host;
+pub mod output;
 pub mod procfs;
 pub mod protocol;
 pub mod status;

@@ -8,6 +8,7 @@
 //! - [`cli`]: the verbs and their arguments, and the [`cli::Task`] each one stands for;
 //! - [`definitions`]: the `[[process]]` tables of a file, for `register`;
 //! - [`render`]: answers as tables for people, as JSON for programs;
+//! - [`follow`](self): `logs -f`;
 //! - [`run`]: one call of `procmanctl`, from its arguments to its exit code;
 //! - [`exit`]: the table of exit codes.
 
@@ -17,6 +18,7 @@ pub mod definitions;
 pub mod endpoint;
 pub mod error;
 pub mod exit;
+mod follow;
 mod probe;
 pub mod render;
 pub mod run;

@@ -16,6 +16,7 @@ use super::definitions;
 use super::endpoint::Endpoint;
 use super::error::ClientError;
 use super::exit::{Exit, Failure};
+use super::follow::Follow;
 use super::render::{Report, Style, report, report_json, text::escape};
 use crate::protocol::definition::Seconds;
 use crate::protocol::request::{Command, IsProcessRunning};
@@ -49,7 +50,7 @@ impl Surroundings {
             // The kernel gives a process's directory to its effective user (proc(5)).
             root: std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0),
             terminal,
-            style: Style { width: width.filter(|_| terminal), colour: terminal && wants_colour, zone: TimeZone::system() },
+            style: Style { width: width.filter(|_| terminal), terminal, colour: terminal && wants_colour, zone: TimeZone::system() },
         }
     }
 }
@@ -77,6 +78,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
                 .collect();
             Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&commands, &mut speaker)
         }),
+        Task::Follow(request) => {
+            let call = Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around };
+            call.endpoint().and_then(|endpoint| {
+                let timeout = deadline(&Command::Logs(request.clone()), cli.timeout);
+                Follow { endpoint, timeout, json: cli.json, style: &around.style }.run(request, &mut speaker)
+            })
+        }
         Task::Completions(shell) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "procmanctl", &mut script);
@@ -114,6 +122,7 @@ fn ask_without_me(client: &mut Client, command: &Command) -> Result<Answer, Clie
         | Command::Exists(_)
         | Command::Returncode(_)
         | Command::Children(_)
+        | Command::Logs(_)
         | Command::Shutdown(_) => client.ask(command),
     }
 }
@@ -189,16 +198,16 @@ fn man(directory: Option<&Path>, speaker: &mut Speaker<'_>) -> Result<Exit, Fail
 }
 
 /// The two streams of a call.
-struct Speaker<'a> {
+pub(super) struct Speaker<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     /// Nobody reads `out` any more.
-    deaf: bool,
+    pub(super) deaf: bool,
 }
 
 impl Speaker<'_> {
     /// Writes to standard output, at once.
-    fn say(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn say(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.deaf {
             return Ok(());
         }
@@ -214,7 +223,7 @@ impl Speaker<'_> {
     }
 
     /// Writes to standard error. What the daemon says may hold what the host's processes say, so it is made harmless.
-    fn complain(&mut self, message: &str) {
+    pub(super) fn complain(&mut self, message: &str) {
         for line in message.lines() {
             // There is no other place to tell that this one is closed.
             let _ = writeln!(self.err, "procmanctl: {}", escape(line));

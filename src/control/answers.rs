@@ -56,6 +56,7 @@ impl Service {
             Command::Exists(request) => encode(&self.published(&request.name)?.pid().is_some(), id),
             Command::Returncode(request) => encode(&self.published(&request.name)?.returncode(), id),
             Command::Children(request) => encode(&self.children(&request.name).await?, id),
+            Command::Logs(request) => encode(&self.logs(request).await?, id),
             Command::Shutdown(request) => {
                 let ChildrenAtShutdown::Quit = request.children;
                 self.supervisor.leave();
@@ -87,7 +88,7 @@ impl Service {
             .ok_or_else(|| refusals::not_found(name, self.supervisor.all().into_iter().map(|handle| handle.name().clone())))
     }
 
-    fn published(&self, name: &Name) -> Result<std::sync::Arc<Published>, WireError> {
+    pub(super) fn published(&self, name: &Name) -> Result<std::sync::Arc<Published>, WireError> {
         self.find(name).map(|handle| handle.published())
     }
 

@@ -1,12 +1,13 @@
 //! The ZeroMQ door: frames in, exactly one reply frame out for each.
 //!
 //! - [`transport`]: ROUTER sockets in the runtime, envelopes, back-pressure; knows no command;
-//! - [`service`]: decode → authorise → supervisor → reply; [`answers`]: each command's answer;
+//! - [`service`]: decode → authorise → supervisor → reply; [`answers`]: each command's answer; [`logs`](self) that of `logs`;
 //! - [`authorize`]: which role each command needs;
 //! - [`refusals`]: every error of the rooms below, translated once into the protocol's codes.
 
 pub mod answers;
 pub mod authorize;
+mod logs;
 pub mod refusals;
 pub mod service;
 pub mod transport;

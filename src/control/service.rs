@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
+use crate::output::Outputs;
 use crate::protocol::codec::{self, Rejected, Request};
 use crate::protocol::envelope::RequestId;
 use crate::protocol::reply::Capabilities;
@@ -59,12 +60,17 @@ pub trait Observer: Send + Sync + 'static {
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
 const HOST_QUESTIONS: usize = 4;
 
+/// How many questions for logs may be worked on at a time: each reads at most a MiB, and may unpack as much.
+const LOG_QUESTIONS: usize = 4;
+
 /// Everything a command may need.
 pub struct Service {
     pub(super) supervisor: SupervisorHandle,
     pub(super) monitor: Arc<Monitor>,
     pub(super) identity: Identity,
     pub(super) host_questions: Arc<Semaphore>,
+    pub(super) outputs: Outputs,
+    pub(super) log_questions: Arc<Semaphore>,
     max_request_bytes: usize,
     observer: Arc<dyn Observer>,
 }
@@ -86,9 +92,11 @@ impl Service {
         identity: Identity,
         max_request_bytes: usize,
         observer: Arc<dyn Observer>,
+        outputs: Outputs,
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
-        Self { supervisor, monitor, identity, host_questions, max_request_bytes, observer }
+        let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
+        Self { supervisor, monitor, identity, host_questions, outputs, log_questions, max_request_bytes, observer }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::control::{Observer, Served};
+use crate::output::{self, Watcher};
 use crate::protocol::StateName;
 use crate::subprocess::{Notice, Reporter, SubProcessHandle};
 use crate::supervisor::SupervisorHandle;
@@ -34,6 +35,22 @@ impl Reporter for Bridge {
             Notice::RunEnded { name: _, record: _ } => {}
             Notice::RestartScheduled { name, attempt, delay } => self.0.emit(Event::Restarting { name, attempt: attempt.into(), delay }),
             Notice::OrphanReaped { pid, status } => self.0.emit(Event::OrphanReaped { pid, status: status.returncode() }),
+        }
+    }
+}
+
+impl Watcher for Bridge {
+    fn notice(&self, notice: &output::Notice<'_>) {
+        use output::Notice;
+        match *notice {
+            Notice::Rotated { name, stream, parts, bytes } => {
+                self.0.emit(Event::LogRotated { name, stream: stream.as_str(), parts: parts as u64, bytes });
+            }
+            Notice::Dropped { name, stream, bytes } => self.0.emit(Event::LogDropped { name, stream: stream.as_str(), bytes }),
+            Notice::Problem { name, stream, problem } => self.0.emit(Event::LogProblem { name, stream: stream.as_str(), problem }),
+            Notice::Disk { logs, full, available } => {
+                self.0.emit(Event::LogDisk { directory: &logs.display().to_string(), full, available });
+            }
         }
     }
 }

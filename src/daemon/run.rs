@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::control::{Identity, Service};
+use crate::output::{self, Outputs};
 use crate::procfs::Forest;
 use crate::status::Monitor;
 use crate::subprocess::actor::Shared;
@@ -95,11 +96,14 @@ impl Prepared {
         let forest = Forest::new();
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
         let bridge = Bridge(telemetry.clone());
+        let places = output::Settings { logs: state_dir.path().join("logs"), journal: output::journal::SOCKET.into() };
+        let outputs = Outputs::new(places, Arc::new(bridge.clone()));
+        let caretaker = outputs.look_after().map_err(system("cannot make the threads that look after logs"))?;
         let reaped = Arc::new(Notify::new());
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
-            spawner: Spawner::new(mains.clone(), nofile),
+            spawner: Spawner::new(mains.clone(), nofile, outputs.clone()),
             reporter: Arc::new(bridge.clone()),
             reaped: reaped.clone(),
             node,
@@ -141,7 +145,7 @@ impl Prepared {
             metrics_endpoint: metrics_endpoint.clone(),
             capabilities,
         };
-        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, Arc::new(bridge));
+        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, Arc::new(bridge), outputs);
         let service = Arc::new(service);
 
         let mut autostart = Vec::new();
@@ -185,6 +189,8 @@ impl Prepared {
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
         drop(background);
+        // Nobody writes to a log any more. It waits for a rotation that is under way.
+        drop(tokio::task::spawn_blocking(move || drop(caretaker)).await);
         drop(socket_files);
         // Closing the context waits for replies that are on their way, for as long as the sockets linger.
         drop(tokio::task::spawn_blocking(move || drop(context)).await);

@@ -22,6 +22,8 @@ pub mod plan;
 pub mod record;
 pub mod rotation;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use lines::{Lines, Query};
 pub use outputs::{Health, Lease, Notice, OpenError, Outputs, Settings, Watcher};

@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn other_files_are_no_parts() {
-        for name in ["stdout.log", "stdout.1-2.log", "stdout.record", "stdout.00000000000000000002-00000000000000000002.log", "stdout.log.1"] {
+        for name in
+            ["stdout.log", "stdout.1-2.log", "stdout.record", "stdout.00000000000000000002-00000000000000000002.log", "stdout.log.1"]
+        {
             assert_eq!(Segment::parse(StreamName::Stdout, name), None, "{name}");
         }
     }

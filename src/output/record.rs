@@ -83,7 +83,9 @@ mod tests {
         record.write(dir.path(), StreamName::Stdout).unwrap();
         assert_eq!(Record::read(dir.path(), StreamName::Stdout), Some(record));
         assert_eq!(Record::read(dir.path(), StreamName::Stderr), None);
-        for bad in ["", "procman-stream 1 2 3 4\n", "procman-stream 1 2 3 4 5 6\n", "procman-stream 2 1 2 3 4\n", "procman-stream 1 1 2 3 4"] {
+        for bad in
+            ["", "procman-stream 1 2 3 4\n", "procman-stream 1 2 3 4 5 6\n", "procman-stream 2 1 2 3 4\n", "procman-stream 1 1 2 3 4"]
+        {
             assert_eq!(Record::parse(bad), None, "{bad:?}");
         }
     }

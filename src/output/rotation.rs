@@ -151,7 +151,9 @@ impl Stream {
                 state.hole -= hole;
                 state.length -= hole;
             }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS)) => state.cannot_collapse = true,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS)) => {
+                state.cannot_collapse = true
+            }
             Err(error) => {
                 self.record(&mut state, 0)?;
                 return Err(error);
@@ -197,13 +199,22 @@ impl Stream {
         Ok(Some(segment))
     }
 
+    /// Nobody will compress this part now after all.
+    ///
+    /// # Errors
+    /// Those of looking at its files.
+    pub fn unqueue(&self, segment: Segment) -> io::Result<()> {
+        self.loaded()?.queued.retain(|first| *first != segment.first);
+        Ok(())
+    }
+
     /// Compresses a part that was queued. `go_on` is asked now and then.
     ///
     /// # Errors
     /// Those of the file system; the part stays as it is then.
     pub fn compress(&self, segment: Segment, go_on: impl FnMut() -> bool) -> io::Result<()> {
         let result = self.compress_queued(segment, go_on);
-        self.loaded()?.queued.retain(|first| *first != segment.first);
+        self.unqueue(segment)?;
         result
     }
 

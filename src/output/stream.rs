@@ -32,6 +32,8 @@ pub(super) struct State {
     loaded: bool,
     /// The place in the stream of the file's first byte.
     pub(super) base: u64,
+    /// Where in the stream the present file began, if that is known: a line begins there.
+    begun: Option<u64>,
     /// So many bytes at the front of the file are a hole.
     pub(super) hole: u64,
     /// The file's length when it was last seen.
@@ -166,7 +168,10 @@ impl Stream {
                 state.base = record.base + done;
             }
             // A file that the record does not know: it is behind all that the record and the parts tell of.
-            Some(record) => state.base = behind_parts.max(record.base + record.pending),
+            Some(record) => {
+                state.base = behind_parts.max(record.base + record.pending);
+                state.begun = Some(state.base);
+            }
             None => state.base = behind_parts.saturating_sub(state.hole),
         }
         state.identity = Some(identity);
@@ -204,7 +209,8 @@ impl Stream {
         if let Some(offset) = query.offset {
             let chunk = self.bytes(offset, query.max_bytes)?;
             // What is left of a line whose beginning is gone is no line.
-            let skipped = if chunk.lost { chunk.bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1) } else { 0 };
+            let begins = !chunk.lost || self.loaded()?.begun == Some(chunk.start);
+            let skipped = if !begins { chunk.bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1) } else { 0 };
             let rest = chunk.bytes.get(skipped..).unwrap_or_default();
             let lines = lines::forward(rest, chunk.start + skipped as u64, query);
             return Ok(Lines { truncated: chunk.lost, ..lines });
@@ -329,9 +335,10 @@ impl State {
     /// The first byte from which on none is missing.
     fn oldest(&self) -> u64 {
         let file = if self.length > self.hole { self.base + self.hole } else { self.end() };
-        self.parts.iter().rev().fold(file, |oldest, kept| {
-            if kept.segment.end >= oldest && kept.segment.first < oldest { kept.segment.first } else { oldest }
-        })
+        self.parts
+            .iter()
+            .rev()
+            .fold(file, |oldest, kept| if kept.segment.end >= oldest && kept.segment.first < oldest { kept.segment.first } else { oldest })
     }
 
     fn locate(&self, at: u64) -> Place {
@@ -377,7 +384,7 @@ impl State {
     /// What was in the file is gone; whatever is in the new one is behind it.
     fn begin_anew(&mut self, identity: Option<Identity>, length: u64) {
         self.base = self.end();
-        (self.hole, self.length, self.identity) = (0, length, identity);
+        (self.begun, self.hole, self.length, self.identity) = (Some(self.base), 0, length, identity);
     }
 }
 

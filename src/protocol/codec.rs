@@ -119,6 +119,7 @@ fn decode_command(name: CommandName, frame: &[u8]) -> Result<Command, String> {
         CommandName::Exists => Command::Exists(arguments(frame)?),
         CommandName::Returncode => Command::Returncode(arguments(frame)?),
         CommandName::Children => Command::Children(arguments(frame)?),
+        CommandName::Logs => Command::Logs(arguments(frame)?),
         CommandName::Shutdown => Command::Shutdown(arguments(frame)?),
     })
 }
@@ -441,6 +442,7 @@ pub fn encode_request(command: &Command, request_id: Option<&RequestId>) -> Resu
         Command::Status(a) => frame(name, request_id, a),
         Command::Processes(a) | Command::ProcessInfo(a) => frame(name, request_id, a),
         Command::IsProcessRunning(a) => frame(name, request_id, a),
+        Command::Logs(a) => frame(name, request_id, a),
         Command::Shutdown(a) => frame(name, request_id, a),
     }
 }

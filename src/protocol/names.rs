@@ -85,6 +85,8 @@ words! {
         Returncode = "returncode",
         /// All descendants of the sub-process.
         Children = "children",
+        /// What the sub-process has written to its standard output or error.
+        Logs = "logs",
         /// Leave, after the sub-processes have been quit.
         Shutdown = "shutdown",
     }

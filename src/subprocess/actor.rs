@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::output::Lease;
 use crate::procfs::{Forest, Identity, Root};
 use crate::protocol::{Signal, StateName, Wanted};
 use crate::status::{Monitor, Watched};
@@ -25,6 +26,7 @@ use super::published::{Published, PublishedRun};
 use super::report::{Notice, Reporter};
 use super::spawn::{Launch, Operation, SpawnFailure, Spawned, Spawner};
 use super::spec::Spec;
+use super::streams;
 use super::tree::{Ender, Ending, Whole};
 
 /// What all sub-processes of a daemon share.
@@ -75,6 +77,8 @@ struct Live {
     /// `None` once the main is reaped.
     main: Option<Main>,
     ender: Option<Ender>,
+    /// Keeps its logs looked after.
+    _leases: Vec<Lease>,
     /// Keeps its orphans attributed to it.
     _root: Root,
 }
@@ -142,6 +146,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         next_start_at: None,
         starts: 0,
         exits: BTreeMap::new(),
+        log: streams::define(shared.spawner.outputs(), &spec),
     }));
     let handle = SubProcessHandle::new(spec.name.clone(), sender, receiver, shared.clone());
     let actor = Actor {
@@ -264,7 +269,7 @@ impl Actor {
 
     /// A new process is ours: keeps watch over it from here on.
     fn take_process(&mut self, spawned: Spawned, uuid: String) -> Event<Launch, SpawnFailure> {
-        let Spawned { identity, fd, guard, started, started_at } = spawned;
+        let Spawned { identity, fd, guard, started, started_at, leases } = spawned;
         let fd = match readiness::watch(fd) {
             Ok(fd) => fd,
             Err(error) => return self.give_up_process(identity, guard, &error),
@@ -277,7 +282,7 @@ impl Actor {
                 Some(PublishedRun { uuid: uuid.clone(), pid: Some(identity.pid), started, started_at, number, watched: Some(watched) });
         });
         let root = self.shared.forest.plant(&uuid, identity);
-        self.live = Some(Live { uuid, identity, main: Some(Main { fd, _guard: guard }), ender: None, _root: root });
+        self.live = Some(Live { uuid, identity, main: Some(Main { fd, _guard: guard }), ender: None, _leases: leases, _root: root });
         // An orphan may have stood behind this child while it was nobody's.
         self.shared.reaped.notify_one();
         Event::Spawned { pid: identity.pid }
@@ -326,7 +331,11 @@ impl Actor {
             Message::Redefine { spec, reply } => {
                 self.spec = spec.clone();
                 let event = Event::PolicyChanged(spec.policy.clone(), stop_defaults(&spec));
-                self.published.send_modify(|published| Arc::make_mut(published).spec = spec);
+                let log = streams::define(self.shared.spawner.outputs(), &spec);
+                self.published.send_modify(|published| {
+                    let published = Arc::make_mut(published);
+                    (published.spec, published.log) = (spec, log);
+                });
                 let _ = reply.send(());
                 Some(event)
             }
@@ -409,6 +418,9 @@ impl Actor {
             if self.leaving == Some(token) {
                 self.leaving = None;
                 self.done = matches!(&answer, Answer::Ended(report) if report.survivors.is_empty());
+                if self.done {
+                    self.shared.spawner.outputs().forget(&self.spec.name);
+                }
             }
             if let Some(reply) = self.waiting.remove(&token) {
                 drop(reply.send((answer, published.clone()))); // the caller may have given up waiting

@@ -17,6 +17,7 @@ pub mod report;
 pub mod restart;
 pub mod spawn;
 pub mod spec;
+mod streams;
 pub mod tree;
 
 pub use handle::{CommandError, SubProcessHandle};

@@ -5,11 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{CString, OsString};
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,14 +14,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
+use crate::output::{Lease, Outputs};
 use crate::procfs::{self, Identity, MARKER};
-use crate::protocol::definition::Output;
-use crate::sys::clone::{self, Credentials, Program, Stdio, Step};
+use crate::sys::clone::{self, Credentials, Program, Step};
 use crate::sys::limits::Nofile;
 use crate::sys::pidfd::PidFd;
 use crate::sys::reaper::{MainGuard, Mains};
 
 use super::spec::Spec;
+use super::streams::Streams;
 
 /// What one run gets besides the definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +46,8 @@ pub struct Spawned {
     pub started: Instant,
     /// On the wall clock, for people.
     pub started_at: SystemTime,
+    /// Its log files, which are looked after for as long as these are kept.
+    pub leases: Vec<Lease>,
 }
 
 /// What the operating system was asked for when it refused.
@@ -57,6 +57,8 @@ pub enum Operation {
     FindUser(String),
     /// The file of standard output or error.
     OpenOutput(PathBuf),
+    /// journald's socket.
+    OpenJournal(PathBuf),
     /// The process itself: memory, the limit on processes.
     Clone,
     /// Becoming that user.
@@ -88,6 +90,9 @@ impl SpawnFailure {
         match &self.operation {
             Operation::FindUser(user) => format!("cannot find the user {user:?}"),
             Operation::OpenOutput(path) => format!("cannot open the output file {}", path.display()),
+            Operation::OpenJournal(path) => {
+                format!("cannot connect to journald at {}, say \"log\" or \"file:/path\" where no journald runs", path.display())
+            }
             Operation::Clone => format!("cannot make a process for {:?}", self.command),
             Operation::BecomeUser(user) => format!("cannot become the user {user:?}"),
             Operation::ChangeDirectory(path) => format!("cannot change to the directory {}", path.display()),
@@ -115,6 +120,7 @@ struct Shared {
     mains: Arc<Mains>,
     environment: Vec<(OsString, OsString)>,
     nofile: Option<Nofile>,
+    outputs: Outputs,
 }
 
 #[derive(Debug, Default)]
@@ -142,10 +148,15 @@ const MAX_THREADS: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Spawner {
-    /// Children will be entered in `mains`, get the environment that this process has now, and `nofile` as their limit.
-    pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>) -> Self {
+    /// Children will be entered in `mains`, get the environment that this process has now, `nofile` as their limit, and their logs from `outputs`.
+    pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>, outputs: Outputs) -> Self {
         let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
-        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile }))
+        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile, outputs }))
+    }
+
+    /// Where the logs are.
+    pub fn outputs(&self) -> &Outputs {
+        &self.0.outputs
     }
 
     /// Starts a run; `uuid` becomes its marker. Answers once the program was executed, or was refused.
@@ -234,13 +245,14 @@ impl Shared {
                 }
             };
             self.lock().working.insert(job.uuid.clone(), cell.clone());
-            let result = prepare(&job.spec, &job.launch, &job.uuid, &self.environment, self.nofile).and_then(|program| {
+            let prepared = prepare(&job.spec, &job.launch, &job.uuid, &self.environment, self.nofile, &self.outputs);
+            let result = prepared.and_then(|(program, leases)| {
                 let (pid, fd) = clone::spawn(&program, &cell).map_err(|error| refused(&job.spec, &program, error))?;
                 let (started, started_at) = (Instant::now(), SystemTime::now());
                 let guard = self.mains.adopt(pid, &cell);
                 // It cannot be gone from /proc before we reap it; were /proc itself missing, 0 matches nothing and nothing would be signalled.
                 let start_time = procfs::read_stat(pid).map_or(0, |stat| stat.start_time);
-                Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, started, started_at })
+                Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, started, started_at, leases })
             });
             self.lock().working.remove(&job.uuid);
             if let Err(Ok(unwanted)) = job.reply.send(result) {
@@ -262,7 +274,8 @@ fn prepare(
     uuid: &str,
     inherited: &[(OsString, OsString)],
     nofile: Option<Nofile>,
-) -> Result<Program, SpawnFailure> {
+    outputs: &Outputs,
+) -> Result<(Program, Vec<Lease>), SpawnFailure> {
     let failure = |operation, errno| SpawnFailure { operation, errno, command: program_name(spec) };
     let invalid = |errno| failure(Operation::Execute, errno);
 
@@ -279,12 +292,14 @@ fn prepare(
         .as_deref()
         .map(|user| find_user(user).map_err(|errno| failure(Operation::FindUser(user.to_owned()), errno)))
         .transpose()?;
+    let streams = Streams::open(spec, outputs).map_err(|(operation, errno)| failure(operation, errno))?;
     let mut environment: BTreeMap<OsString, OsString> = if spec.clear_env { BTreeMap::new() } else { inherited.iter().cloned().collect() };
     if let Some(user) = &user {
         environment.extend(user.environment.iter().cloned());
     }
     environment.extend(spec.env.iter().chain(&launch.env).map(|(key, value)| (key.into(), value.into())));
     environment.insert(MARKER.into(), uuid.into());
+    environment.extend(streams.journal.map(|value| ("JOURNAL_STREAM".into(), value.into())));
     let path = environment.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let envp = environment
         .into_iter()
@@ -297,19 +312,17 @@ fn prepare(
         .collect::<Result<_, _>>()
         .map_err(invalid)?;
 
-    let stdout = open_output(&spec.stdout).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
-    let stderr = open_output(&spec.stderr).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
-    let stdin = open_null(false).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
     let cwd = spec.cwd.as_ref().map(|cwd| clone::c_string(cwd.as_os_str().as_bytes())).transpose().map_err(invalid)?;
-    Ok(Program {
+    let program = Program {
         candidates: candidates(&program_name(spec), path.as_bytes()).map_err(invalid)?,
         argv,
         envp,
         cwd,
         credentials: user.and_then(|user| user.credentials),
-        stdio: [stdin, stdout, stderr],
+        stdio: streams.stdio,
         nofile,
-    })
+    };
+    Ok((program, streams.leases))
 }
 
 /// Where the program may be: the path itself when it holds a slash, else in each directory of `PATH` (execvp(3)).
@@ -350,36 +363,6 @@ fn find_user(name: &str) -> Result<Account, i32> {
     Ok(Account { credentials: Some(credentials), environment })
 }
 
-fn open_null(write: bool) -> Result<Stdio, (PathBuf, i32)> {
-    let path = Path::new("/dev/null");
-    let file = OpenOptions::new().read(!write).write(write).open(path).map_err(|error| (path.to_owned(), errno(&error)))?;
-    Ok(Stdio::Owned(file.into()))
-}
-
-fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
-}
-
-/// Opens where an output goes; the daemon opens it as itself, before any change of user.
-fn open_output(output: &Output) -> Result<Stdio, (PathBuf, i32)> {
-    match output {
-        Output::Null => open_null(true),
-        Output::Inherit => Ok(Stdio::Inherit),
-        Output::Stdout => Ok(Stdio::LikeStdout),
-        Output::Log | Output::Journal => Err((PathBuf::from(output.to_string()), libc::ENOSYS)),
-        Output::File(path) => {
-            let open = || -> io::Result<OwnedFd> {
-                // Not blocking: a named pipe without a reader is an error (ENXIO), not a hang. The program gets it back blocking.
-                let file: File =
-                    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-                nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_APPEND))?;
-                Ok(file.into())
-            };
-            open().map(Stdio::Owned).map_err(|error| (path.clone(), errno(&error)))
-        }
-    }
-}
-
 /// Says which of our steps the kernel refused.
 fn refused(spec: &Spec, program: &Program, error: clone::CloneError) -> SpawnFailure {
     let operation = match error.step {
@@ -406,13 +389,5 @@ mod tests {
         assert_eq!(list("sleep", "/usr/bin:/bin"), ["/usr/bin/sleep", "/bin/sleep"]);
         assert_eq!(list("sleep", ":/bin"), ["./sleep", "/bin/sleep"]);
         assert_eq!(list("./sleep", "/bin"), ["./sleep"]);
-    }
-
-    #[test]
-    fn a_named_pipe_without_a_reader_does_not_hang() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pipe");
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(open_output(&Output::File(path.clone())).unwrap_err(), (path, libc::ENXIO));
     }
 }

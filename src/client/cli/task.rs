@@ -23,6 +23,8 @@ pub enum Task {
         /// As in the request.
         replace: bool,
     },
+    /// Print lines, and go on.
+    Follow(request::Logs),
     /// Print a completion script.
     Completions(Shell),
     /// Print the man page, or write all of them into a directory.
@@ -51,6 +53,15 @@ impl From<Verb> for Task {
             Verb::Exists { name } => Command::Exists(ByName { name }),
             Verb::Returncode { name } => Command::Returncode(ByName { name }),
             Verb::Children { name } => Command::Children(ByName { name }),
+            Verb::Logs { name, follow, lines, stream } => {
+                // As much as one answer may be: what limits the lines is their number.
+                let max_bytes = Some(request::Logs::MOST_BYTES);
+                let request = request::Logs { name, stream, lines: Some(lines), offset: None, max_bytes };
+                if follow {
+                    return Self::Follow(request);
+                }
+                Command::Logs(request)
+            }
             Verb::Processes(items) => Command::Processes(matching(items)),
             Verb::ProcessInfo(items) => Command::ProcessInfo(matching(items)),
             Verb::IsProcessRunning { items, list } => {
@@ -100,7 +111,8 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         | Command::IsRunning(_)
         | Command::Exists(_)
         | Command::Returncode(_)
-        | Command::Children(_) => QUESTION,
+        | Command::Children(_)
+        | Command::Logs(_) => QUESTION,
     }
 }
 

@@ -23,6 +23,8 @@ use crate::protocol::{StateName, WireError, reply};
 pub struct Style {
     /// The columns of the terminal; `None` where it is none, and nothing is cut.
     pub width: Option<usize>,
+    /// It is a terminal, which acts on some characters.
+    pub terminal: bool,
     /// Whether states are coloured.
     pub colour: bool,
     /// The zone that instants are told in.
@@ -32,7 +34,7 @@ pub struct Style {
 impl Style {
     /// For a pipe or a file, in UTC.
     pub fn plain() -> Self {
-        Self { width: None, colour: false, zone: TimeZone::UTC }
+        Self { width: None, terminal: false, colour: false, zone: TimeZone::UTC }
     }
 }
 
@@ -98,6 +100,7 @@ pub fn report(command: &Command, answer: &Answer, style: &Style) -> Result<Repor
         Command::IsProcessRunning(_) => answers::running_pids(&answer.result()?),
         Command::IsRunning(_) | Command::Exists(_) => answers::yes_or_no(answer.result()?),
         Command::Returncode(_) => answers::returncode(answer.result()?),
+        Command::Logs(_) => answers::log_lines(&answer.result()?, style),
         Command::Shutdown(_) => {
             let reply::Nothing {} = answer.result()?;
             Report::done(format!("the daemon at {} leaves\n", answer.endpoint()))
