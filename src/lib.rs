@@ -12,6 +12,7 @@
 //! | [`output`] | where the output of sub-processes goes | `sys` |
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys`, `output` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs` |
+//! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
 //! | [`store`] | what must outlive the daemon | nobody |
 //! | [`config`] | the configuration file | `subprocess::spec` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |
@@ -53,6 +54,7 @@ pub mod control;
 pub mod daemon;
 pub mod host;
 pub mod output;
+pub mod probe;
 pub mod procfs;
 pub mod protocol;
 pub mod status;

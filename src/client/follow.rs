@@ -103,8 +103,9 @@ fn interrupts() -> io::Result<Receiver<()>> {
     let (sender, receiver) = channel();
     thread::Builder::new().name("interrupt".into()).spawn(move || {
         if signals.wait().is_ok() {
-            drop(sender.send(()));
-            drop(signals.thread_unblock());
+            // Whoever is not there any more needs not be told.
+            let _ = sender.send(());
+            let _ = signals.thread_unblock();
         }
         loop {
             thread::park();

@@ -22,7 +22,9 @@ use crate::sys::file::{self, Room};
 const TICK: Duration = Duration::from_millis(500);
 /// So many bytes taken from the disk between two ticks are worth a look at every file that is written to.
 const GULP: u64 = 32 << 20;
-/// Between two looks at a file that no process writes to: there is only its age to be watched.
+/// The longest time between two looks at a file that a process writes to.
+const IN_USE: Duration = Duration::from_secs(5);
+/// And at one that none of ours writes to: there is its age to be watched, and a process that outlived a daemon that was killed may write on.
 const AT_REST: Duration = Duration::from_secs(60);
 /// The disk counts as full when less is left: the larger of the two leaves no room to work, the smaller suits a small disk.
 const MARGIN: (u64, u64) = (64 << 20, 20);
@@ -228,8 +230,8 @@ impl Round {
         (facts.rate, facts.full) = (care.rate, full);
         let leased = entry.is_leased();
         care.lost |= leased && matches!(change, Change::Missing | Change::Replaced);
-        let wait = if leased { next_look(facts.data, policy.max_size, care.rate, care.quiet) } else { AT_REST };
-        care.next = Some(now + wait);
+        let latest = if leased { IN_USE } else { AT_REST };
+        care.next = Some(now + next_look(facts.data, policy.max_size, care.rate, care.quiet, latest));
         let (lost, can_cut) = (care.lost, care.can_cut);
         drop(care);
         if change == Change::Truncated {

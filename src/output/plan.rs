@@ -151,15 +151,14 @@ pub fn plan(facts: &Facts, policy: &Policy) -> Vec<Action> {
     actions
 }
 
-/// How soon a stream is to be looked at again: before it can have doubled what is too much, and the more seldom the longer nothing has come.
-pub fn next_look(data: u64, max_size: u64, rate: f64, quiet: Duration) -> Duration {
+/// How soon a stream is to be looked at again: when it may be too large, and the more seldom the longer nothing has come, but not later than `latest`.
+pub fn next_look(data: u64, max_size: u64, rate: f64, quiet: Duration, latest: Duration) -> Duration {
     const SOONEST: Duration = Duration::from_millis(250);
-    const LATEST: Duration = Duration::from_secs(5);
     if rate <= 0.0 {
-        return quiet.clamp(SOONEST, LATEST);
+        return quiet.clamp(SOONEST, latest);
     }
     let left = max_size.saturating_sub(data) as f64 / rate;
-    Duration::try_from_secs_f64(left).unwrap_or(LATEST).clamp(SOONEST, LATEST)
+    Duration::try_from_secs_f64(left).unwrap_or(latest).clamp(SOONEST, latest)
 }
 
 #[cfg(test)]
@@ -222,7 +221,7 @@ mod tests {
 
     #[test]
     fn looks_are_as_frequent_as_the_growth() {
-        let seconds = |rate| next_look(0, 10 * MB, rate, Duration::from_secs(60)).as_secs_f64();
+        let seconds = |rate| next_look(0, 10 * MB, rate, Duration::from_secs(60), Duration::from_secs(5)).as_secs_f64();
         assert!((seconds(0.0), seconds(1.0), seconds(1e12)) == (5.0, 5.0, 0.25));
         assert!((seconds(5.0 * MB as f64) - 2.0).abs() < 1e-6);
     }

@@ -6,10 +6,12 @@
 //!
 //! The rim:
 //! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it;
+//! - [`gate`]: what a start waits for; [`vigil`]: who watches over a run, whether it is ready and well;
 //! - [`spawn`]: starting a run on threads that may wait; [`tree`]: finding and ending all its processes;
 //! - [`published`]: what everybody may see; [`report`]: what is told to the rest of the daemon.
 
 pub mod actor;
+pub mod gate;
 pub mod handle;
 pub mod machine;
 pub mod published;
@@ -19,6 +21,7 @@ pub mod spawn;
 pub mod spec;
 mod streams;
 pub mod tree;
+pub mod vigil;
 
 pub use handle::{CommandError, SubProcessHandle};
 pub use published::Published;

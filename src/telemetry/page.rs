@@ -125,6 +125,7 @@ pub(crate) mod tests {
                 cwd: None,
                 stdout: "null".into(),
                 stderr: "null".into(),
+                log_problem: None,
             },
             status: Some(Arc::new(status(pid, &uuid))),
             starts: 2,

@@ -17,6 +17,10 @@ mod hanging;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod logs_disk;
+#[cfg(test)]
 mod notify;
 #[cfg(test)]
 mod orphans;

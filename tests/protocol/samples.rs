@@ -224,6 +224,22 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         sample("exists", "Is there a process?", Command::Exists(by_name())),
         sample("returncode", "How did the last run end?", Command::Returncode(by_name())),
         sample("children", "All its descendants.", Command::Children(by_name())),
+        sample(
+            "logs",
+            "Where an earlier answer ended.",
+            Command::Logs(Logs {
+                name: name("registry"),
+                stream: LogStream::Stderr,
+                lines: Some(1000),
+                offset: Some(4_294_967_296),
+                max_bytes: Some(1 << 20),
+            }),
+        ),
+        sample(
+            "logs-last",
+            "The last lines.",
+            Command::Logs(Logs { name: name("registry"), stream: LogStream::Stdout, lines: None, offset: None, max_bytes: None }),
+        ),
         sample("shutdown", "Leave.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Quit })),
     ];
     for (file, description, request_id) in [
@@ -260,6 +276,7 @@ pub(crate) fn view() -> View {
         cwd: Some("/".into()),
         stdout: "file:/var/log/registry.log".into(),
         stderr: "stdout".into(),
+        log_problem: None,
     }
 }
 
@@ -355,6 +372,10 @@ pub(crate) fn pong() -> Pong {
     Pong { pong: true, time: 1_795_335_514.25 }
 }
 
+pub(crate) fn log_lines() -> LogLines {
+    LogLines { lines: strings(&["2026-11-22 20:41:00 ready", "bytes that are no UTF-8: \u{fffd}"]), offset: 4_294_967_400, truncated: true }
+}
+
 pub(crate) fn unregistered() -> Unregistered {
     Unregistered { name: name("registry") }
 }
@@ -441,6 +462,9 @@ pub(crate) fn replies() -> Vec<SampleReply> {
         vec![named_process()],
         "A name with spaces and parentheses, bytes that were not UTF-8."
     );
+    reply!("logs", "logs", "LogLines", log_lines(), "Two lines, after some that are not kept any more.");
+    let sick = View { log_problem: Some("/var/lib/procman/logs/registry/stdout.log was removed".into()), ..running_view() };
+    reply!("list-log_problem", "list", "[View]", vec![sick], "Something is wrong with its log.");
     reply!("shutdown", "shutdown", "Nothing", Nothing {}, "The daemon will leave.");
     all.push(SampleReply {
         file: "ping-id",

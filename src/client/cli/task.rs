@@ -133,7 +133,7 @@ mod tests {
     fn command(line: &str) -> Command {
         match task(line) {
             Task::Ask(command) => command,
-            other @ (Task::Register { .. } | Task::Completions(_) | Task::Man(_)) => panic!("{other:?}"),
+            other @ (Task::Register { .. } | Task::Follow(_) | Task::Completions(_) | Task::Man(_)) => panic!("{other:?}"),
         }
     }
 
@@ -179,6 +179,10 @@ mod tests {
             ("exists web", json!({"command": "exists", "name": "web"})),
             ("returncode web", json!({"command": "returncode", "name": "web"})),
             ("children web", json!({"command": "children", "name": "web"})),
+            (
+                "logs web -n 5 --stream stderr",
+                json!({"command": "logs", "name": "web", "stream": "stderr", "lines": 5, "max_bytes": 1 << 20}),
+            ),
             ("unregister web", json!({"command": "unregister", "name": "web"})),
         ] {
             let command = command(line);
@@ -193,6 +197,14 @@ mod tests {
     #[test]
     fn some_verbs_ask_nothing_or_much() {
         assert_eq!(task("register --replace -"), Task::Register { file: "-".into(), replace: true });
+        let followed = request::Logs {
+            name: "web".parse().unwrap(),
+            stream: request::LogStream::Stdout,
+            lines: Some(100),
+            offset: None,
+            max_bytes: Some(1 << 20),
+        };
+        assert_eq!(task("logs web -f"), Task::Follow(followed));
         assert_eq!(task("completions zsh"), Task::Completions(Shell::Zsh));
         assert_eq!(task("man"), Task::Man(None));
         assert_eq!(task("man --output-dir /x"), Task::Man(Some("/x".into())));
