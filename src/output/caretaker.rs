@@ -182,11 +182,11 @@ impl Round {
         self.room = Some(room);
         let margin = MARGIN.0.min(room.size / MARGIN.1);
         let was_full = self.inner.full.load(Ordering::Relaxed);
-        if room.available < margin {
-            room = self.make_room(entries, room, margin);
-        }
         // Once full it stays so until there is a little more, or it would come and go with every line.
         let full = room.available < if was_full { margin + margin / 4 } else { margin };
+        if full {
+            room = self.make_room(entries, room, margin + margin / 4);
+        }
         if full != was_full {
             self.inner.full.store(full, Ordering::Relaxed);
             self.inner.watcher.notice(&Notice::Disk { logs: &self.inner.settings.logs, full, available: room.available });

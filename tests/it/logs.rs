@@ -135,6 +135,8 @@ fn following_neither_loses_nor_doubles_a_line_whatever_happens_to_the_daemon() {
     let mut daemon = writing_daemon(shared.path(), &endpoint);
     let complaints = shared.path().join("complaints");
     let follower = Follower::of(&endpoint, &["web"], &complaints);
+    let asked = |daemon: &Daemon| daemon.metric("procman_requests_total", &["command=\"logs\"", "outcome=\"ok\""]);
+    until("it follows", || asked(&daemon).is_some_and(|count| count >= 1.0).then_some(()));
     // Without the variable it outlives the daemon; it ends when it finds the file.
     let writer = PidFd::open(daemon.execute("web").pid).unwrap();
     assert_eq!(follower.next(), format!("{:099}", 0));

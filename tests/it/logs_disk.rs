@@ -23,7 +23,7 @@ fn daemon_on_a_small_disk(processes: &str) -> Option<Daemon> {
 fn a_full_disk_stops_nobody_is_told_and_heals() {
     let processes =
         "[[process]]\nname = 'web'\ncmd = ['while :; do echo tick; sleep 0.05; done']\nshell = true\nstdout = 'log'\nautostart = true\n
-        [[process]]\nname = 'old'\ncmd = ['seq', '1', '600000']\nstdout = 'log'\nlog = { max_size = '256K', keep = 12, compress = false }\n
+        [[process]]\nname = 'old'\ncmd = ['seq', '1', '600000']\nstdout = 'log'\nlog = { max_size = '256K', keep = 3, compress = false }\n
         [[process]]\nname = 'fill'\ncmd = ['dd', 'if=/dev/zero', 'of={dir}/state/fill', 'bs=64k']\nstderr = 'null'\n
         [[process]]\nname = 'empty'\ncmd = ['rm', '{dir}/state/fill']\n";
     let Some(daemon) = daemon_on_a_small_disk(processes) else { return };
