@@ -45,6 +45,10 @@
 //!   spend more than about a tenth of a core on looking.
 //! - *The metrics page is written straight from a table of families*: for 1000 sub-processes 5 ms and one allocation, against 36 ms and 262,000 by
 //!   way of a `prometheus::core::Collector`; what counts and measures is the `prometheus` package's.
+//! - *A log is cut by punching a hole at its front; the hole is taken out when little is written.* Taking 40 MiB out of an ext4 file under a fast
+//!   writer holds that up for 50 ms, because the kernel first writes all that follows to the disk, and costs it a third of its rate; punching holds it
+//!   up for 6 ms. What comes faster than it could be kept is not copied at all. The cost that is left is the kernel's for giving pages
+//!   back: 0.13 ms of processor time for each MiB.
 //! - *`sysinfo` answers what is asked once* (physical cores, the host's name); what is asked a thousand times a second is read here (see
 //!   `make bench`, which measures both).
 
