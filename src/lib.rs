@@ -11,7 +11,7 @@
 //! | [`status`] | living status of processes | `procfs` |
 //! | [`output`] | where the output of sub-processes goes | `sys` |
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys`, `output` |
-//! | [`supervisor`] | many of them | `subprocess`, `procfs` |
+//! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
 //! | [`store`] | what must outlive the daemon | nobody |
 //! | [`config`] | the configuration file | `subprocess::spec` |

@@ -138,7 +138,8 @@ impl Own {
             | Event::SpawnFailed { .. }
             | Event::Restarting { .. }
             | Event::GaveUp { .. }
-            | Event::LogProblem { .. } => {}
+            | Event::LogProblem { .. }
+            | Event::ScheduleMissed { .. } => {}
         }
     }
 }

@@ -30,7 +30,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("status", know(&["procfs"])),
         ("output", know(&["sys"])),
         ("subprocess", know(&["status", "procfs", "sys", "output"])),
-        ("supervisor", know(&["subprocess", "procfs"])),
+        ("supervisor", know(&["subprocess", "procfs", "sys"])),
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
         ("store", know(&[])),
         ("config", know(&["subprocess::spec"])),
