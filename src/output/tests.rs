@@ -64,8 +64,7 @@ fn an_offset_means_the_same_wherever_its_bytes_are() {
         let segment = stream.queue(0).unwrap().unwrap();
         assert_eq!(stream.queue(0).unwrap(), None, "it is queued already");
         stream.compress(segment, || true).unwrap();
-        for reopened in [false, true] {
-            let stream = if reopened { self::stream(place.path()) } else { self::stream(place.path()) };
+        for stream in [stream, self::stream(place.path())] {
             assert_eq!(follow(&stream, 0, 4096), (text.clone(), false, 100_000));
             assert_eq!(follow(&stream, 5000, 300), (text[5000..].to_owned(), false, 100_000));
             stream.collapse().unwrap();
@@ -112,7 +111,7 @@ fn a_kill_at_any_moment_neither_loses_nor_doubles() {
             let text = numbered(0..300);
             {
                 let stream = stream(&dir);
-                append(&stream, text[..20_000].as_bytes());
+                append(&stream, &text.as_bytes()[..20_000]);
                 stream.rotate(&[4096]).unwrap();
                 let record = Record::read(&stream.directory, StreamName::Stdout).unwrap();
                 let live = File::options().read(true).write(true).open(stream.path()).unwrap();
