@@ -3,11 +3,13 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
+use glob::Pattern;
 use jiff::tz::TimeZone;
 
 use super::cli::{Cli, Task, deadline};
@@ -15,11 +17,12 @@ use super::connection::{Answer, Client, ClientOptions};
 use super::definitions;
 use super::endpoint::Endpoint;
 use super::error::ClientError;
+use super::events::Events;
 use super::exit::{Exit, Failure};
 use super::follow::Follow;
 use super::render::{Report, Style, report, report_json, text::escape};
 use crate::protocol::definition::Seconds;
-use crate::protocol::request::{Command, IsProcessRunning};
+use crate::protocol::request::{self, Command, IsProcessRunning};
 
 /// What the call finds around it.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub struct Surroundings {
     pub root: bool,
     /// Standard output is a terminal.
     pub terminal: bool,
+    /// Its descriptor, where there is one whose reader may leave.
+    pub stdout: Option<RawFd>,
     /// How people want their answer there.
     pub style: Style,
 }
@@ -50,6 +55,7 @@ impl Surroundings {
             // The kernel gives a process's directory to its effective user (proc(5)).
             root: std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0),
             terminal,
+            stdout: Some(io::stdout().as_raw_fd()),
             style: Style { width: width.filter(|_| terminal), terminal, colour: terminal && wants_colour, zone: TimeZone::system() },
         }
     }
@@ -72,10 +78,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
     let outcome = match Task::from(cli.verb) {
         Task::Ask(command) => Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&[command], &mut speaker),
         Task::Register { file, replace } => definitions::read(&file).map_err(Failure::from).and_then(|requests| {
-            let commands: Vec<_> = requests
-                .into_iter()
-                .map(|request| Command::Register(Box::new(crate::protocol::request::Register { replace, ..request })))
-                .collect();
+            let commands: Vec<_> =
+                requests.into_iter().map(|request| Command::Register(Box::new(request::Register { replace, ..request }))).collect();
             Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&commands, &mut speaker)
         }),
         Task::Follow(request) => {
@@ -84,6 +88,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
                 let timeout = deadline(&Command::Logs(request.clone()), cli.timeout);
                 Follow { endpoint, timeout, json: cli.json, style: &around.style }.run(request, &mut speaker)
             })
+        }
+        Task::Events { since, names, follow } => {
+            Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.events(since, &names, follow, &mut speaker)
         }
         Task::Completions(shell) => {
             let mut script = Vec::new();
@@ -122,6 +129,8 @@ fn ask_without_me(client: &mut Client, command: &Command) -> Result<Answer, Clie
         | Command::Exists(_)
         | Command::Returncode(_)
         | Command::Children(_)
+        | Command::Events(_)
+        | Command::History(_)
         | Command::Logs(_)
         | Command::Shutdown(_) => client.ask(command),
     }
@@ -171,6 +180,14 @@ impl Call<'_> {
         Ok(exit)
     }
 
+    /// Prints events, and with `follow` goes on with it.
+    fn events(&self, since: Option<u64>, names: &[Pattern], follow: bool, speaker: &mut Speaker<'_>) -> Result<Exit, Failure> {
+        let timeout = deadline(&Command::Events(request::Events::default()), self.timeout);
+        let (endpoint, style) = (self.endpoint()?, &self.around.style);
+        let events = Events { endpoint, timeout, since, names, json: self.json, style, reader: self.around.stdout };
+        if follow { events.follow(speaker) } else { events.print(speaker) }
+    }
+
     /// Where the daemon is, by what the user says, in this order.
     fn endpoint(&self) -> Result<Endpoint, Failure> {
         match (&self.endpoint, &self.around.endpoint) {
@@ -206,6 +223,11 @@ pub(super) struct Speaker<'a> {
 }
 
 impl Speaker<'_> {
+    /// Whether nobody reads standard output any more.
+    pub(super) const fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
     /// Writes to standard output, at once.
     pub(super) fn say(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.deaf {
@@ -248,7 +270,7 @@ mod tests {
     }
 
     fn around() -> Surroundings {
-        Surroundings { endpoint: None, runtime_dir: None, root: false, terminal: false, style: Style::plain() }
+        Surroundings { endpoint: None, runtime_dir: None, root: false, terminal: false, stdout: None, style: Style::plain() }
     }
 
     fn call(line: &str, around: &Surroundings, out: &mut dyn Write) -> (Exit, String) {

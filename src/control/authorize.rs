@@ -38,7 +38,9 @@ pub const fn needed(command: CommandName) -> Role {
         | CommandName::Exists
         | CommandName::Returncode
         | CommandName::Children
-        | CommandName::Logs => Role::Read,
+        | CommandName::Logs
+        | CommandName::Events
+        | CommandName::History => Role::Read,
         CommandName::Execute | CommandName::Quit | CommandName::Reap | CommandName::Restart | CommandName::Signal => Role::Operate,
         CommandName::Register | CommandName::Unregister | CommandName::Shutdown => Role::Admin,
     }

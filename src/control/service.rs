@@ -11,8 +11,9 @@ use tokio::sync::Semaphore;
 use crate::output::Outputs;
 use crate::protocol::codec::{self, Rejected, Request};
 use crate::protocol::envelope::RequestId;
-use crate::protocol::reply::Capabilities;
-use crate::protocol::{CommandName, WireError};
+use crate::protocol::event::Event;
+use crate::protocol::reply::{Capabilities, PastRun, Replay};
+use crate::protocol::{CommandName, Name, WireError};
 use crate::status::Monitor;
 use crate::supervisor::SupervisorHandle;
 
@@ -32,6 +33,8 @@ pub struct Identity {
     pub hostname: String,
     /// Where requests are taken.
     pub endpoints: Vec<String>,
+    /// Where events are published.
+    pub events_endpoints: Vec<String>,
     /// Where metrics are served.
     pub metrics_endpoint: Option<String>,
     /// What it can do here.
@@ -57,6 +60,14 @@ pub trait Observer: Send + Sync + 'static {
     fn served(&self, served: &Served<'_>);
 }
 
+/// What has happened, as far as it is remembered. Asked on the runtime's threads: it must not block.
+pub trait Records: Send + Sync + 'static {
+    /// The events from a place in their sequence on, at most `limit`.
+    fn events(&self, since: u64, daemon: Option<&str>, limit: usize) -> Replay<Arc<Event>>;
+    /// The runs that have ended, of one name or of all, newest first, at most `limit`.
+    fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>>;
+}
+
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
 const HOST_QUESTIONS: usize = 4;
 
@@ -69,6 +80,7 @@ pub struct Service {
     pub(super) monitor: Arc<Monitor>,
     pub(super) identity: Identity,
     pub(super) host_questions: Arc<Semaphore>,
+    pub(super) records: Arc<dyn Records>,
     pub(super) outputs: Outputs,
     pub(super) log_questions: Arc<Semaphore>,
     max_request_bytes: usize,
@@ -92,11 +104,12 @@ impl Service {
         identity: Identity,
         max_request_bytes: usize,
         observer: Arc<dyn Observer>,
+        records: Arc<dyn Records>,
         outputs: Outputs,
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
-        Self { supervisor, monitor, identity, host_questions, outputs, log_questions, max_request_bytes, observer }
+        Self { supervisor, monitor, identity, host_questions, records, outputs, log_questions, max_request_bytes, observer }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.

@@ -85,6 +85,10 @@ words! {
         Returncode = "returncode",
         /// All descendants of the sub-process.
         Children = "children",
+        /// What happened lately, from a place in the sequence on.
+        Events = "events",
+        /// The runs that have ended.
+        History = "history",
         /// What the sub-process has written to its standard output or error.
         Logs = "logs",
         /// Leave, after the sub-processes have been quit.
@@ -135,6 +139,28 @@ words! {
         SpawnFailed = "spawn_failed",
         /// It ended while nobody could see how.
         Lost = "lost",
+    }
+}
+
+words! {
+    /// What an event tells of that is no change of state.
+    EventName {
+        /// A sub-process could not be started.
+        SpawnFailed = "spawn_failed",
+        /// The restart policy will start a sub-process again.
+        RestartScheduled = "restart_scheduled",
+        /// The supervisor will not start a sub-process again until somebody asks for it.
+        GaveUp = "gave_up",
+        /// Scheduled times of a sub-process passed without a start.
+        ScheduleMissed = "schedule_missed",
+        /// Something is wrong with a log.
+        LogProblem = "log_problem",
+        /// Nothing is wrong with it any more.
+        LogRecovered = "log_recovered",
+        /// The disk of the logs is full.
+        LogDiskFull = "log_disk_full",
+        /// There is room on it again.
+        LogDiskRoom = "log_disk_room",
     }
 }
 

@@ -141,6 +141,7 @@ impl Published {
             cwd: spec.cwd.as_ref().map(|cwd| cwd.display().to_string()),
             stdout: spec.stdout.to_string(),
             stderr: spec.stderr.to_string(),
+            message: self.message.clone(),
             log_problem: self.log.as_ref().and_then(crate::output::Health::problem),
         }
     }

@@ -174,7 +174,9 @@ const fn changes_something(command: CommandName) -> bool {
         | CommandName::Exists
         | CommandName::Returncode
         | CommandName::Children
-        | CommandName::Logs => false,
+        | CommandName::Logs
+        | CommandName::Events
+        | CommandName::History => false,
     }
 }
 

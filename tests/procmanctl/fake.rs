@@ -135,6 +135,7 @@ pub(crate) fn view(name: &str, state: StateName) -> View {
         cwd: None,
         stdout: "null".into(),
         stderr: "null".into(),
+        message: None,
         log_problem: None,
     }
 }

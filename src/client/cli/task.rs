@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap_complete::Shell;
+use glob::Pattern;
 
 use super::verbs::{Extra, Items, StopTimeout, Target, Verb};
 use crate::protocol::definition::Seconds;
 use crate::protocol::request::{
-    self, ByName, Command, Execute, IsProcessRunning, List, Match, NoArgs, Quit, Reap, Restart, SendSignal, Shutdown, Status,
+    self, ByName, Command, DEFAULT_HISTORY_LIMIT, Execute, History, IsProcessRunning, List, Match, NoArgs, Quit, Reap, Restart, SendSignal,
+    Shutdown, Status,
 };
 
 /// What is to be done.
@@ -22,6 +24,15 @@ pub enum Task {
         file: PathBuf,
         /// As in the request.
         replace: bool,
+    },
+    /// Show events.
+    Events {
+        /// The first that is wanted.
+        since: Option<u64>,
+        /// Of which sub-processes; of all where there is none.
+        names: Vec<Pattern>,
+        /// Go on with those that are to come.
+        follow: bool,
     },
     /// Print lines, and go on.
     Follow(request::Logs),
@@ -71,6 +82,8 @@ impl From<Verb> for Task {
             Verb::Zombies => Command::Zombies(NoArgs {}),
             Verb::Ping => Command::Ping(NoArgs {}),
             Verb::Info => Command::Info(NoArgs {}),
+            Verb::Events { follow, since, names } => return Self::Events { since, names, follow },
+            Verb::History { name, limit } => Command::History(History { name, limit: (limit != DEFAULT_HISTORY_LIMIT).then_some(limit) }),
             Verb::Shutdown => Command::Shutdown(Shutdown::default()),
             Verb::Completions { shell } => return Self::Completions(shell),
             Verb::Man { output_dir } => return Self::Man(output_dir),
@@ -112,7 +125,9 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         | Command::Exists(_)
         | Command::Returncode(_)
         | Command::Children(_)
-        | Command::Logs(_) => QUESTION,
+        | Command::Logs(_)
+        | Command::Events(_)
+        | Command::History(_) => QUESTION,
     }
 }
 
@@ -133,14 +148,16 @@ mod tests {
     fn command(line: &str) -> Command {
         match task(line) {
             Task::Ask(command) => command,
-            other @ (Task::Register { .. } | Task::Follow(_) | Task::Completions(_) | Task::Man(_)) => panic!("{other:?}"),
+            other @ (Task::Register { .. } | Task::Follow(_) | Task::Events { .. } | Task::Completions(_) | Task::Man(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
     /// The request of each command line, as it stands on the wire.
     #[test]
     fn each_verb_is_its_request() {
-        let mut asked = BTreeSet::from([CommandName::Register]); // has a test of its own
+        let mut asked = BTreeSet::from([CommandName::Register, CommandName::Events]); // they are more than one request
         for (line, wire) in [
             ("ping", json!({"command": "ping"})),
             ("info", json!({"command": "info"})),
@@ -179,6 +196,8 @@ mod tests {
             ("exists web", json!({"command": "exists", "name": "web"})),
             ("returncode web", json!({"command": "returncode", "name": "web"})),
             ("children web", json!({"command": "children", "name": "web"})),
+            ("history", json!({"command": "history"})),
+            ("history web -n 7", json!({"command": "history", "name": "web", "limit": 7})),
             (
                 "logs web -n 5 --stream stderr",
                 json!({"command": "logs", "name": "web", "stream": "stderr", "lines": 5, "max_bytes": 1 << 20}),
@@ -197,6 +216,8 @@ mod tests {
     #[test]
     fn some_verbs_ask_nothing_or_much() {
         assert_eq!(task("register --replace -"), Task::Register { file: "-".into(), replace: true });
+        let names = vec![Pattern::new("a*").unwrap()];
+        assert_eq!(task("events -f --since 7 --name a*"), Task::Events { since: Some(7), names, follow: true });
         let followed = request::Logs {
             name: "web".parse().unwrap(),
             stream: request::LogStream::Stdout,

@@ -13,6 +13,7 @@ use crate::protocol::Origin;
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::reaper::MainGuard;
 
+use super::super::containment::RunGroup;
 use super::super::gate::Closed;
 use super::super::spawn::{Launch, SpawnFailure, Spawned};
 use super::super::tree::Ender;
@@ -41,6 +42,8 @@ pub(super) struct Live {
     pub(super) vigil: Option<Vigil>,
     /// The definition's request to stop, while it is being made.
     pub(super) stop_request: Option<BoxFuture<'static, Result<(), String>>>,
+    /// Its control group, where it has one.
+    pub(super) group: Option<Arc<RunGroup>>,
     /// Keeps its logs looked after.
     pub(super) _leases: Vec<Lease>,
     /// Keeps its orphans attributed to it.
