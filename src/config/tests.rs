@@ -495,7 +495,7 @@ fn instances_are_told_apart_and_each_name_is_taken_once() {
 fn what_is_wrong_with_included_files_is_told_together() {
     let (dir, loaded) = load(&[
         ("main.toml", "[daemon]\ninclude = [\n'conf.d/*.toml',\n'missing.toml',\n'*.toml']\n[[process]]\nname = 'x'\ncmd = ['x']"),
-        ("conf.d/a.toml", "[daemon]\nstate_dir = '/'\n[events]\n[[process]]\nname = 'x'\ncmd = ['x']"),
+        ("conf.d/a.toml", "[daemon]\nstate_dir = '/'\n[cgse]\n[[process]]\nname = 'x'\ncmd = ['x']"),
         ("conf.d/b.toml", "x = "),
     ]);
     let ConfigErrors(errors) = loaded.unwrap_err();
@@ -504,7 +504,7 @@ fn what_is_wrong_with_included_files_is_told_together() {
         ("main.toml:4: daemon.include: ", "there is no file \"missing.toml\""),
         ("main.toml:5: daemon.include: ", "itself"),
         ("conf.d/a.toml:1: daemon: ", "main configuration file"),
-        ("conf.d/a.toml:3: events: ", "does not know"),
+        ("conf.d/a.toml:3: cgse: ", "does not know"),
         ("conf.d/a.toml:5: process[x].name: ", "main.toml:7"),
         ("conf.d/b.toml:1: ", "not TOML"),
     ]) {
