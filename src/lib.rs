@@ -11,6 +11,7 @@
 //! | [`status`] | living status of processes | `procfs` |
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs` |
+//! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
 //! | [`store`] | what must outlive the daemon | nobody |
 //! | [`config`] | the configuration file | `subprocess::spec` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |
@@ -51,6 +52,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod host;
+pub mod probe;
 pub mod procfs;
 pub mod protocol;
 pub mod status;

@@ -7,6 +7,7 @@
 //! The rim:
 //! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it;
 //! - [`spawn`]: starting a run on threads that may wait; [`tree`]: finding and ending all its processes;
+//! - [`vigil`]: what watches over one run: is it ready, is it well, what does it say of itself; and what asks it to end;
 //! - [`published`]: what everybody may see; [`report`]: what is told to the rest of the daemon.
 
 pub mod actor;
@@ -18,6 +19,7 @@ pub mod restart;
 pub mod spawn;
 pub mod spec;
 pub mod tree;
+pub mod vigil;
 
 pub use handle::{CommandError, SubProcessHandle};
 pub use published::Published;

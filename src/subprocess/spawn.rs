@@ -131,6 +131,8 @@ struct Job {
     spec: Arc<Spec>,
     launch: Launch,
     uuid: String,
+    /// Standard output and error, instead of what the definition says.
+    output: Option<OwnedFd>,
     reply: oneshot::Sender<Result<Spawned, SpawnFailure>>,
 }
 
@@ -150,9 +152,20 @@ impl Spawner {
 
     /// Starts a run; `uuid` becomes its marker. Answers once the program was executed, or was refused.
     pub async fn spawn(self, spec: Arc<Spec>, launch: Launch, uuid: String) -> Result<Spawned, SpawnFailure> {
+        self.spawn_into(spec, launch, uuid, None).await
+    }
+
+    /// The same, with standard output and error going here instead of where the definition says.
+    pub async fn spawn_into(
+        self,
+        spec: Arc<Spec>,
+        launch: Launch,
+        uuid: String,
+        output: Option<OwnedFd>,
+    ) -> Result<Spawned, SpawnFailure> {
         let failure = |errno| SpawnFailure { operation: Operation::Clone, errno, command: program_name(&spec) };
         let (reply, mut answer) = oneshot::channel();
-        self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, reply });
+        self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, output, reply });
         self.0.ready.notify_one();
         if let Err(error) = self.grow(THREADS)
             && self.0.lock().threads == 0
@@ -220,7 +233,7 @@ impl Shared {
     fn work(&self) {
         let cell = self.mains.cell();
         loop {
-            let job = {
+            let mut job = {
                 let mut queue = self.lock();
                 loop {
                     match queue.jobs.pop_front() {
@@ -234,7 +247,8 @@ impl Shared {
                 }
             };
             self.lock().working.insert(job.uuid.clone(), cell.clone());
-            let result = prepare(&job.spec, &job.launch, &job.uuid, &self.environment, self.nofile).and_then(|program| {
+            let output = job.output.take();
+            let result = prepare(&job.spec, &job.launch, &job.uuid, &self.environment, self.nofile, output).and_then(|program| {
                 let (pid, fd) = clone::spawn(&program, &cell).map_err(|error| refused(&job.spec, &program, error))?;
                 let (started, started_at) = (Instant::now(), SystemTime::now());
                 let guard = self.mains.adopt(pid, &cell);
@@ -262,6 +276,7 @@ fn prepare(
     uuid: &str,
     inherited: &[(OsString, OsString)],
     nofile: Option<Nofile>,
+    output: Option<OwnedFd>,
 ) -> Result<Program, SpawnFailure> {
     let failure = |operation, errno| SpawnFailure { operation, errno, command: program_name(spec) };
     let invalid = |errno| failure(Operation::Execute, errno);
@@ -297,8 +312,12 @@ fn prepare(
         .collect::<Result<_, _>>()
         .map_err(invalid)?;
 
-    let stdout = open_output(&spec.stdout).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
-    let stderr = open_output(&spec.stderr).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
+    let (stdout, stderr) = match output {
+        Some(output) => (Ok(Stdio::Owned(output)), Ok(Stdio::LikeStdout)),
+        None => (open_output(&spec.stdout), open_output(&spec.stderr)),
+    };
+    let stdout = stdout.map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
+    let stderr = stderr.map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
     let stdin = open_null(false).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
     let cwd = spec.cwd.as_ref().map(|cwd| clone::c_string(cwd.as_os_str().as_bytes())).transpose().map_err(invalid)?;
     Ok(Program {

@@ -3,6 +3,7 @@
 //! - [`pidfd`]: a process held by descriptor: signal it, wait for it, reap it;
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
+//! - [`datagram`]: messages of other processes, and who sent them;
 //! - [`signals`]: which signals reach this process;
 //! - [`limits`]: resource limits of the daemon and what its children get back;
 //! - [`readiness`]: descriptors that the runtime waits for;
@@ -10,6 +11,7 @@
 #![allow(unsafe_code)]
 
 pub mod clone;
+pub mod datagram;
 pub mod limits;
 pub mod pidfd;
 pub mod probe;

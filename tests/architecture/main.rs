@@ -30,6 +30,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("status", know(&["procfs"])),
         ("subprocess", know(&["status", "procfs", "sys"])),
         ("supervisor", know(&["subprocess", "procfs"])),
+        ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
         ("store", know(&[])),
         ("config", know(&["subprocess::spec"])),
         ("telemetry", know(&[])),
