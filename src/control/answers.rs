@@ -17,7 +17,7 @@ use crate::protocol::request::{
     ChildrenAtShutdown, Command, DEFAULT_REAP_TIMEOUT, Execute, IsProcessRunning, Items, List, Match, Quit, Reap, Register, Restart,
     SendSignal, Status, Target,
 };
-use crate::protocol::{ErrorCode, Name, Signal, VERSION, WireError};
+use crate::protocol::{EndedBy, ErrorCode, Name, Origin, Signal, VERSION, WireError};
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spec::check_env;
 use crate::subprocess::{CommandError, Launch, Published, Spec, SubProcessHandle};
@@ -118,13 +118,13 @@ impl Service {
         let handle = self.find(&name)?;
         self.refuse_when_leaving()?;
         let launch = launch("execute", args, env)?;
-        handle.execute(launch).await.map_err(|error| refusals::command(&name, error))
+        handle.execute(launch, Origin::Execute).await.map_err(|error| refusals::command(&name, error))
     }
 
     async fn quit(&self, request: &Quit, id: Option<&RequestId>) -> Answer {
         let target = request.target().map_err(|error| WireError::bad_request(format!("quit: {error}")))?;
         let timeout = request.timeout.map(Seconds::duration);
-        let quit = |handle: SubProcessHandle| async move { handle.quit(None, timeout).await };
+        let quit = |handle: SubProcessHandle| async move { handle.quit(None, timeout, EndedBy::Quit).await };
         self.each(&target, quit, id).await
     }
 
@@ -172,8 +172,11 @@ impl Service {
     async fn reap(&self, request: Reap) -> Result<Ended, WireError> {
         let handle = self.find(&request.name)?;
         let timeout = request.timeout.map_or(Duration::from_secs_f64(DEFAULT_REAP_TIMEOUT), Seconds::duration);
-        let ended =
-            if request.children_only { handle.reap_children(timeout).await } else { handle.quit(Some(Signal::TERM), Some(timeout)).await };
+        let ended = if request.children_only {
+            handle.reap_children(timeout).await
+        } else {
+            handle.quit(Some(Signal::TERM), Some(timeout), EndedBy::Reap).await
+        };
         ended.map_err(|error| refusals::command(&request.name, error))
     }
 
@@ -286,7 +289,7 @@ fn launch(command: &str, args: Vec<String>, env: std::collections::BTreeMap<Stri
     if args.iter().any(|word| word.contains('\0')) {
         return Err(WireError::bad_request(format!("{command}: `args`: a word holds a NUL byte, which no argument can")));
     }
-    Ok(Launch { args, env })
+    Ok(Launch { args, env, ..Launch::default() })
 }
 
 fn matcher(request: &Match) -> host::Matcher {

@@ -1,6 +1,7 @@
 //! Every error of the rooms below, translated once: a code for programs, a sentence that names the thing and the remedy.
 
 use crate::protocol::{ErrorCode, Name, WireError};
+use crate::subprocess::gate::Closed;
 use crate::subprocess::spec::Problem;
 use crate::subprocess::{CommandError, SpawnFailure};
 use crate::supervisor::RegisterError;
@@ -65,6 +66,10 @@ pub fn command(name: &Name, error: CommandError) -> WireError {
         }
         CommandError::NotRunning => WireError::new(ErrorCode::NotRunning, format!("{name} does not run")),
         CommandError::SpawnFailed(failure) => spawn_failed(name, &failure),
+        CommandError::Required(Closed { name: required, state }) => {
+            let message = format!("{name} requires {required}, which is {state}; start {required} first, or look why it does not run");
+            WireError::new(ErrorCode::NotRunning, message).with("name", required.as_str())
+        }
         CommandError::Overtaken => {
             WireError::new(ErrorCode::NotRunning, format!("{name} was quit by another request before it was started again"))
         }

@@ -11,12 +11,15 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::control::{Identity, Service};
+use crate::probe::Asker;
 use crate::procfs::Forest;
+use crate::protocol::Origin;
 use crate::status::Monitor;
 use crate::subprocess::actor::Shared;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
-use crate::subprocess::{Launch, SubProcessHandle};
+use crate::subprocess::vigil::VigilShared;
+use crate::subprocess::{Launch, SubProcessHandle, gate};
 use crate::supervisor::SupervisorHandle;
 use crate::supervisor::leave::Left;
 use crate::sys;
@@ -96,10 +99,15 @@ impl Prepared {
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
         let bridge = Bridge(telemetry.clone());
         let reaped = Arc::new(Notify::new());
+        let spawner = Spawner::new(mains.clone(), nofile);
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
-            spawner: Spawner::new(mains.clone(), nofile),
+            spawner: spawner.clone(),
+            mains: mains.clone(),
+            gate: Arc::new(gate::Open),
+            vigil: Arc::new(VigilShared { ask: Arc::new(Asker::new()), spawner, forest: forest.clone() }),
+            runtime_dir: config.runtime_dir.clone(),
             reporter: Arc::new(bridge.clone()),
             reaped: reaped.clone(),
             node,
@@ -199,7 +207,7 @@ impl Prepared {
 
 /// Starts them in order. What cannot be started is reported, and is up to its restart policy from then on.
 async fn start_all(autostart: &[SubProcessHandle]) {
-    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default())));
+    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default(), Origin::Autostart)));
     if tokio::time::timeout(STARTS, starts).await.is_err() {
         tracing::warn!("some sub-processes take long to start, the daemon does not wait for them");
     }

@@ -1,31 +1,37 @@
 //! The rim of one sub-process: one task that owns its process, feeds the machine and carries out what the machine says.
 
-use std::collections::{BTreeMap, HashMap};
+mod live;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::procfs::{Forest, Identity, Root};
-use crate::protocol::{Signal, StateName, Wanted};
+use crate::procfs::{Forest, Identity};
+use crate::protocol::{Cause, EndedBy, Origin, Signal, StateName, Wanted};
 use crate::status::{Monitor, Watched};
-use crate::sys::pidfd::{ExitStatus, PidFd};
+use crate::sys::pidfd::ExitStatus;
 use crate::sys::readiness;
-use crate::sys::reaper::MainGuard;
+use crate::sys::reaper::{MainGuard, Mains};
 
+use super::gate::Gate;
 use super::handle::{CommandError, MAILBOX, SubProcessHandle};
-use super::machine::{Answer, Effect, Event, Machine, StopDefaults, Token, TreeReport};
-use super::published::{Published, PublishedRun};
-use super::report::{Notice, Reporter};
+use super::machine::{Answer, Effect, End, Event, Machine, StopWay, Token, TreeReport};
+use super::published::{Health, Published, PublishedRun};
+use super::report::{Notice, Reporter, RunRecord};
 use super::spawn::{Launch, Operation, SpawnFailure, Spawned, Spawner};
 use super::spec::Spec;
+use super::spec::probe::{HealthSource, ReadySource};
 use super::tree::{Ender, Ending, Whole};
+use super::vigil::{self, NotifySocket, Sign, Vigil, VigilShared, WatchedRun};
+
+use live::{Begun, Live, Main, Spawning, Stage, Staged, exited, staged};
 
 /// What all sub-processes of a daemon share.
 pub struct Shared {
@@ -35,6 +41,14 @@ pub struct Shared {
     pub monitor: Arc<Monitor>,
     /// Who starts them.
     pub spawner: Spawner,
+    /// Which children are mains.
+    pub mains: Arc<Mains>,
+    /// Who says whether a start may begin.
+    pub gate: Arc<dyn Gate>,
+    /// What those that watch over runs share.
+    pub vigil: Arc<VigilShared>,
+    /// Where the sockets are that sub-processes notify.
+    pub runtime_dir: PathBuf,
     /// Who is told.
     pub reporter: Arc<dyn Reporter>,
     /// Woken after each reaping: an orphan may stand behind a main that was in its way.
@@ -58,8 +72,8 @@ type Reply = oneshot::Sender<Answered>;
 /// What a handle asks of its actor.
 #[derive(Debug)]
 pub(super) enum Message {
-    Execute { launch: Launch, reply: Reply },
-    Quit { signal: Option<Signal>, timeout: Option<Duration>, reply: Reply },
+    Execute { launch: Launch, origin: Origin, reply: Reply },
+    Quit { signal: Option<Signal>, timeout: Option<Duration>, by: EndedBy, reply: Reply },
     Restart { launch: Launch, timeout: Option<Duration>, reply: Reply },
     Signal { signal: Signal, reply: oneshot::Sender<Result<Vec<u32>, CommandError>> },
     WhoIsMain { reply: oneshot::Sender<Option<Identity>> },
@@ -68,39 +82,16 @@ pub(super) enum Message {
     NoMoreStarts,
 }
 
-/// A run whose tree is not gone.
-struct Live {
-    uuid: String,
-    identity: Identity,
-    /// `None` once the main is reaped.
-    main: Option<Main>,
-    ender: Option<Ender>,
-    /// Keeps its orphans attributed to it.
-    _root: Root,
-}
-
-struct Main {
-    fd: AsyncFd<PidFd>,
-    _guard: MainGuard,
-}
-
-/// A start under way.
-struct Spawning {
-    uuid: String,
-    /// Begins when it is first polled, which is at once: the actor waits for nothing before.
-    result: BoxFuture<'static, Result<Spawned, SpawnFailure>>,
-    /// Kills it for as long as it is under way, once that is wanted.
-    killer: JoinSet<()>,
-}
-
 /// How soon a start that hangs is killed again.
 const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 enum Input {
     Message(Option<Message>),
-    Spawned(Result<Spawned, SpawnFailure>),
+    Staged(Staged),
     Exited(Option<ExitStatus>),
     Ending(Ending),
+    Sign(Sign),
+    StopRequested(Result<(), String>),
     Deadline,
 }
 
@@ -112,19 +103,22 @@ struct Actor {
     published: watch::Sender<Arc<Published>>,
     live: Option<Live>,
     spawning: Option<Spawning>,
+    /// The run under way, or the last one until it is recorded.
+    begun: Option<Arc<Begun>>,
     waiting: HashMap<Token, Reply>,
     tokens: u64,
     random: RandomState,
     /// The quit that unregisters it. Until that is answered nothing may start.
     leaving: Option<Token>,
-    /// What outlived SIGKILL of a start that hangs; the machine's next event.
-    counted: Option<TreeReport>,
+    /// Events that the machine is given before anything else is looked at.
+    queued: VecDeque<Event<Launch, SpawnFailure>>,
     /// It is unregistered: the actor ends.
     done: bool,
 }
 
-fn stop_defaults(spec: &Spec) -> StopDefaults {
-    StopDefaults { signal: spec.stop_signal, timeout: spec.stop_timeout }
+/// How a sub-process is ended where nobody says otherwise.
+fn stop_way(spec: &Spec) -> StopWay {
+    StopWay { signal: spec.stop_signal, timeout: spec.stop_timeout, request: spec.stop_request.is_some() }
 }
 
 /// Starts the actor of a sub-process, which does not run yet.
@@ -137,6 +131,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         run: None,
         end: None,
         message: None,
+        reloading: false,
         health: None,
         restarts: 0,
         next_start_at: None,
@@ -145,50 +140,23 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
     }));
     let handle = SubProcessHandle::new(spec.name.clone(), sender, receiver, shared.clone());
     let actor = Actor {
-        machine: Machine::new(spec.policy.clone(), stop_defaults(&spec), Launch::default()),
+        machine: Machine::new(spec.policy.clone(), stop_way(&spec), Launch::default()),
         spec,
         shared,
         mailbox,
         published,
         live: None,
         spawning: None,
+        begun: None,
         waiting: HashMap::new(),
         tokens: 0,
         random: RandomState::new(),
         leaving: None,
-        counted: None,
+        queued: VecDeque::new(),
         done: false,
     };
     tokio::spawn(actor.run());
     handle
-}
-
-/// Resolves when the process has ended, reaped.
-async fn exited(main: &Main) -> Option<ExitStatus> {
-    loop {
-        match main.fd.readable().await {
-            Ok(mut guard) => match main.fd.get_ref().reap() {
-                Ok(Some(status)) => return Some(status),
-                Ok(None) => guard.clear_ready(),
-                Err(error) => {
-                    tracing::error!(%error, "a process ended, and nobody can tell how");
-                    return None;
-                }
-            },
-            Err(error) => {
-                tracing::error!(%error, "cannot wait for a process");
-                return None;
-            }
-        }
-    }
-}
-
-/// Waits for a value of something that is there, for ever where it is not.
-async fn spawned(spawning: Option<&mut Spawning>) -> Result<Spawned, SpawnFailure> {
-    match spawning {
-        Some(spawning) => (&mut spawning.result).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn failure(operation: Operation, errno: i32, spec: &Spec) -> SpawnFailure {
@@ -208,15 +176,17 @@ impl Actor {
 
     async fn next_input(&mut self) -> Input {
         let deadline = self.machine.deadline();
-        let (main, ender) = match &mut self.live {
-            Some(live) => (live.main.as_ref(), live.ender.as_mut()),
-            None => (None, None),
+        let (main, ender, vigil, stop_request) = match &mut self.live {
+            Some(live) => (live.main.as_ref(), live.ender.as_mut(), live.vigil.as_mut(), live.stop_request.as_mut()),
+            None => (None, None, None, None),
         };
         tokio::select! {
             biased;
-            result = spawned(self.spawning.as_mut()) => Input::Spawned(result),
+            staged = staged(self.spawning.as_mut()) => Input::Staged(staged),
             status = async { match main { Some(main) => exited(main).await, None => std::future::pending().await } } => Input::Exited(status),
             ending = async { match ender { Some(ender) => ender.next().await, None => std::future::pending().await } } => Input::Ending(ending),
+            sign = async { match vigil { Some(vigil) => vigil.next().await, None => std::future::pending().await } } => Input::Sign(sign),
+            asked = async { match stop_request { Some(asked) => asked.await, None => std::future::pending().await } } => Input::StopRequested(asked),
             () = async { match deadline { Some(at) => tokio::time::sleep_until(at.into()).await, None => std::future::pending().await } } => Input::Deadline,
             message = self.mailbox.recv() => Input::Message(message),
         }
@@ -224,21 +194,14 @@ impl Actor {
 
     /// The next thing for the machine; an inner `None` is a message that is none of its business; the outer one ends the actor.
     async fn next_event(&mut self) -> Option<Option<Event<Launch, SpawnFailure>>> {
-        if let Some(report) = self.counted.take() {
-            return Some(Some(Event::Survivors(report)));
+        if let Some(event) = self.queued.pop_front() {
+            return Some(Some(event));
         }
         Some(match self.next_input().await {
             Input::Message(Some(message)) => self.take_message(message),
             Input::Message(None) => return None,
             Input::Deadline => Some(Event::Deadline),
-            Input::Exited(status) => {
-                if let Some(live) = &mut self.live {
-                    live.main = None;
-                }
-                self.publish_run(|run| (run.pid, run.watched) = (None, None));
-                self.shared.reaped.notify_one();
-                Some(Event::MainExited { status })
-            }
+            Input::Exited(status) => self.main_exited(status),
             Input::Ending(Ending::Gone(report)) => {
                 if let Some(live) = &mut self.live {
                     live.ender = None;
@@ -246,25 +209,133 @@ impl Actor {
                 Some(Event::TreeGone(report))
             }
             Input::Ending(Ending::Survivors(report)) => Some(Event::Survivors(report)),
-            Input::Spawned(result) => {
-                let uuid = self.spawning.take().map(|spawning| spawning.uuid).unwrap_or_default();
+            Input::Sign(sign) => self.take_sign(sign),
+            Input::StopRequested(result) => self.stop_requested(result),
+            Input::Staged(Staged::Gate(Ok(()))) => {
+                self.make_process();
+                None
+            }
+            Input::Staged(Staged::Gate(Err(closed))) => {
+                self.spawning = None;
+                Some(self.spawn_failed(SpawnFailure::required(&self.spec, closed)))
+            }
+            Input::Staged(Staged::Process(result)) => {
+                let notify = self.spawning.take().and_then(|spawning| spawning.notify);
                 Some(match result {
-                    Ok(spawned) => self.take_process(spawned, uuid),
+                    Ok(spawned) => self.take_process(spawned, notify),
                     Err(failure) => self.spawn_failed(failure),
                 })
             }
         })
     }
 
+    /// The main has ended and is reaped. What it said last is heard first: it may have named another main process, and left.
+    fn main_exited(&mut self, status: Option<ExitStatus>) -> Option<Event<Launch, SpawnFailure>> {
+        let before = self.live.as_ref().map(|live| live.identity);
+        let signs = self.live.as_mut().and_then(|live| live.vigil.as_mut()).map(Vigil::drain).unwrap_or_default();
+        for sign in signs {
+            let event = self.take_sign(sign);
+            self.queued.extend(event);
+        }
+        self.shared.reaped.notify_one();
+        if self.live.as_ref().map(|live| live.identity) != before {
+            return self.queued.pop_front();
+        }
+        if let Some(live) = &mut self.live {
+            (live.main, live.vigil, live.stop_request) = (None, None, None);
+        }
+        self.publish_run(|run| (run.pid, run.watched) = (None, None));
+        self.queued.push_back(Event::MainExited { status, oom: false });
+        self.queued.pop_front()
+    }
+
+    /// What the watch over a run has seen or heard.
+    fn take_sign(&mut self, sign: Sign) -> Option<Event<Launch, SpawnFailure>> {
+        match sign {
+            Sign::Ready => {
+                self.published.send_modify(|published| Arc::make_mut(published).reloading = false);
+                Some(Event::Ready)
+            }
+            Sign::Health(health) => {
+                self.published.send_modify(|published| Arc::make_mut(published).health = Some(health));
+                None
+            }
+            Sign::Unhealthy { message } => {
+                self.say(message);
+                Some(Event::Unhealthy)
+            }
+            Sign::Status(text) => {
+                self.published.send_modify(|published| Arc::make_mut(published).message = Some(text));
+                None
+            }
+            Sign::MainPid(identity) => self.move_main(identity),
+            Sign::Reloading => {
+                self.published.send_modify(|published| Arc::make_mut(published).reloading = true);
+                None
+            }
+            // It ends by itself, which is told when it has.
+            Sign::Stopping => None,
+            Sign::ExtendTimeout(more) => Some(Event::ExtendTimeout(more)),
+        }
+    }
+
+    /// Another process of the tree says that it is the main one: the former is an orphan like any other from here on.
+    fn move_main(&mut self, identity: Identity) -> Option<Event<Launch, SpawnFailure>> {
+        let live = self.live.as_mut()?;
+        if live.identity == identity {
+            return None;
+        }
+        let held = super::tree::hold(identity).and_then(|fd| fd.map(readiness::watch).transpose());
+        let fd = match held {
+            Ok(Some(fd)) => fd,
+            Ok(None) => {
+                tracing::warn!(name = %self.spec.name, pid = identity.pid, "the main process that it names has ended");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(name = %self.spec.name, pid = identity.pid, %error, "cannot hold the main process that it names");
+                return None;
+            }
+        };
+        live.main = Some(Main { fd, _guard: self.shared.mains.claim(identity.pid) });
+        live._root = self.shared.forest.plant(&live.uuid, identity);
+        live.identity = identity;
+        let watched = self.shared.monitor.add(&live.uuid, identity);
+        self.publish_run(|run| (run.pid, run.watched) = (Some(identity.pid), Some(watched)));
+        // The former main may have ended already, and its guard may have been in the reaper's way.
+        self.shared.reaped.notify_one();
+        Some(Event::MainMoved { pid: identity.pid })
+    }
+
+    fn stop_requested(&mut self, result: Result<(), String>) -> Option<Event<Launch, SpawnFailure>> {
+        if let Some(live) = &mut self.live {
+            live.stop_request = None;
+        }
+        let error = result.err()?;
+        tracing::warn!(name = %self.spec.name, error, "the request to stop failed, the signal is sent instead");
+        Some(Event::StopRequestFailed)
+    }
+
+    /// Keeps words for the record of the run and for the view.
+    fn say(&self, message: String) {
+        self.published.send_modify(|published| Arc::make_mut(published).message = Some(message));
+    }
+
     fn spawn_failed(&self, failure: SpawnFailure) -> Event<Launch, SpawnFailure> {
+        self.say(failure.to_string());
         self.shared.reporter.report(&Notice::SpawnFailed { name: &self.spec.name, failure: &failure });
         self.shared.reaped.notify_one();
         Event::SpawnFailed { failure }
     }
 
     /// A new process is ours: keeps watch over it from here on.
-    fn take_process(&mut self, spawned: Spawned, uuid: String) -> Event<Launch, SpawnFailure> {
+    fn take_process(&mut self, spawned: Spawned, notify: Option<NotifySocket>) -> Event<Launch, SpawnFailure> {
         let Spawned { identity, fd, guard, started, started_at } = spawned;
+        let Some(begun) = self.begun.as_mut().map(Arc::make_mut) else {
+            return self.give_up_process(identity, guard, &std::io::Error::from_raw_os_error(libc::ECANCELED));
+        };
+        (begun.pid, begun.started, begun.started_at) = (Some(identity.pid), started, started_at);
+        let (uuid, launch) = (begun.uuid.clone(), begun.launch.clone());
         let fd = match readiness::watch(fd) {
             Ok(fd) => fd,
             Err(error) => return self.give_up_process(identity, guard, &error),
@@ -277,7 +348,13 @@ impl Actor {
                 Some(PublishedRun { uuid: uuid.clone(), pid: Some(identity.pid), started, started_at, number, watched: Some(watched) });
         });
         let root = self.shared.forest.plant(&uuid, identity);
-        self.live = Some(Live { uuid, identity, main: Some(Main { fd, _guard: guard }), ender: None, _root: root });
+        let needs_vigil = self.spec.ready.is_some() || self.spec.health.is_some();
+        let vigil = needs_vigil.then(|| {
+            let (spec, uuid, shared) = (self.spec.clone(), uuid.clone(), self.shared.vigil.clone());
+            Vigil::begin(WatchedRun { spec, launch, uuid, main: identity, notify, shared })
+        });
+        let main = Some(Main { fd, _guard: guard });
+        self.live = Some(Live { uuid, identity, main, ender: None, vigil, stop_request: None, _root: root });
         // An orphan may have stood behind this child while it was nobody's.
         self.shared.reaped.notify_one();
         Event::Spawned { pid: identity.pid }
@@ -305,15 +382,21 @@ impl Actor {
         match message {
             // Dropping the reply tells the caller that it is gone.
             Message::Execute { .. } | Message::Restart { .. } | Message::Redefine { .. } | Message::Unregister { .. } if leaving => None,
-            Message::Execute { launch, reply } => Some(Event::Execute { token: self.token(reply), launch }),
-            Message::Quit { signal, timeout, reply } => {
+            Message::Execute { launch, origin, reply } => Some(Event::Execute { token: self.token(reply), launch, origin }),
+            Message::Quit { signal, timeout, by, reply } => {
                 let token = Some(self.token(reply));
-                let (signal, timeout) = (signal.unwrap_or(self.spec.stop_signal), timeout.unwrap_or(self.spec.stop_timeout));
-                Some(Event::Quit { token, signal, timeout })
+                let usual = stop_way(&self.spec);
+                let way = StopWay {
+                    signal: signal.unwrap_or(usual.signal),
+                    timeout: timeout.unwrap_or(usual.timeout),
+                    request: usual.request && signal.is_none(),
+                };
+                Some(Event::Quit { token, way, by })
             }
             Message::Restart { launch, timeout, reply } => {
                 let token = self.token(reply);
-                Some(Event::Restart { token, launch, signal: self.spec.stop_signal, timeout: timeout.unwrap_or(self.spec.stop_timeout) })
+                let usual = stop_way(&self.spec);
+                Some(Event::Restart { token, launch, way: StopWay { timeout: timeout.unwrap_or(usual.timeout), ..usual } })
             }
             Message::Signal { signal, reply } => {
                 drop(reply.send(self.signal_main(signal)));
@@ -325,7 +408,7 @@ impl Actor {
             }
             Message::Redefine { spec, reply } => {
                 self.spec = spec.clone();
-                let event = Event::PolicyChanged(spec.policy.clone(), stop_defaults(&spec));
+                let event = Event::PolicyChanged(spec.policy.clone(), stop_way(&spec));
                 self.published.send_modify(|published| Arc::make_mut(published).spec = spec);
                 let _ = reply.send(());
                 Some(event)
@@ -333,7 +416,7 @@ impl Actor {
             Message::Unregister { reply } => {
                 let token = self.token(reply);
                 self.leaving = Some(token);
-                Some(Event::Quit { token: Some(token), signal: self.spec.stop_signal, timeout: self.spec.stop_timeout })
+                Some(Event::Quit { token: Some(token), way: stop_way(&self.spec), by: EndedBy::Unregister })
             }
             Message::NoMoreStarts => Some(Event::NoMoreStarts),
         }
@@ -356,13 +439,16 @@ impl Actor {
         for effect in effects {
             match effect {
                 Effect::Answer(token, answer) => answers.push((token, answer)),
-                Effect::Spawn(launch) => self.spawn(launch),
+                Effect::Spawn { launch, origin } => self.spawn(launch, origin),
+                Effect::WithdrawSpawn => self.withdraw_spawn(),
+                Effect::RequestStop => self.request_stop(),
                 Effect::EndTree(signal) => self.end_tree(signal),
                 Effect::KillSpawn => {
                     if let Some(spawning) = &mut self.spawning
                         && spawning.killer.is_empty()
                     {
-                        let (spawner, uuid) = (self.shared.spawner.clone(), spawning.uuid.clone());
+                        let (spawner, uuid) =
+                            (self.shared.spawner.clone(), self.begun.as_ref().map(|begun| begun.uuid.clone()).unwrap_or_default());
                         spawning.killer.spawn(async move {
                             // Again and again: its turn may not have come yet, or its process may not be there yet.
                             loop {
@@ -375,13 +461,12 @@ impl Actor {
                 Effect::CountSurvivors => {
                     if let Some(ender) = self.live.as_ref().and_then(|live| live.ender.as_ref()) {
                         ender.count();
-                    } else if let Some(pid) = self.spawning.as_ref().and_then(|spawning| self.shared.spawner.pid_of(&spawning.uuid)) {
-                        self.counted = Some(TreeReport { survivors: vec![pid], ..TreeReport::default() });
+                    } else if let Some(pid) = self.begun.as_ref().and_then(|begun| self.shared.spawner.pid_of(&begun.uuid)) {
+                        let report = TreeReport { survivors: vec![pid], ..TreeReport::default() };
+                        self.queued.push_back(Event::Survivors(report));
                     }
                 }
-                Effect::RunEnded(end) => self.published.send_modify(|published| {
-                    *Arc::make_mut(published).exits.entry(end.cause).or_default() += 1;
-                }),
+                Effect::RunEnded(end) => self.run_ended(end),
                 Effect::RestartScheduled { attempt, delay } => {
                     self.shared.reporter.report(&Notice::RestartScheduled { name: &self.spec.name, attempt, delay });
                 }
@@ -390,6 +475,12 @@ impl Actor {
         self.publish(now);
         let after = self.machine.state();
         if before != after {
+            if after == StateName::Running
+                && self.spec.ready.is_none()
+                && let Some(vigil) = self.live.as_mut().and_then(|live| live.vigil.as_mut())
+            {
+                vigil.ready();
+            }
             let end = self.machine.last_end();
             self.shared.reporter.report(&Notice::StateChanged {
                 name: &self.spec.name,
@@ -424,11 +515,95 @@ impl Actor {
         (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn spawn(&mut self, launch: Launch) {
+    fn spawn(&mut self, launch: Launch, origin: Origin) {
         let uuid = uuid::Uuid::now_v1(&self.shared.node).to_string();
-        let result = self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid.clone()).boxed();
-        self.spawning = Some(Spawning { uuid, result, killer: JoinSet::new() });
-        self.published.send_modify(|published| Arc::make_mut(published).starts += 1);
+        self.begun = Some(Begun::now(uuid, launch, origin));
+        self.published.send_modify(|published| {
+            let published = Arc::make_mut(published);
+            (published.message, published.reloading) = (None, false);
+            published.health = self.spec.health.as_ref().map(|_| Health::Unknown);
+            published.starts += 1;
+        });
+        match self.shared.gate.open(&self.spec) {
+            Some(gate) => self.spawning = Some(Spawning { stage: Stage::Gate(gate), notify: None, killer: JoinSet::new() }),
+            None => self.make_process(),
+        }
+    }
+
+    fn make_process(&mut self) {
+        let Some(begun) = self.begun.clone() else { return };
+        let (uuid, mut launch) = (begun.uuid.clone(), begun.launch.clone());
+        let notify = match self.notify_socket(&uuid) {
+            Ok(notify) => notify,
+            Err(failed) => {
+                let stage = Stage::Process(std::future::ready(Err(failed)).boxed());
+                self.spawning = Some(Spawning { stage, notify: None, killer: JoinSet::new() });
+                return;
+            }
+        };
+        if let Some(notify) = &notify {
+            launch.notify_socket = Some(notify.path().to_owned());
+            launch.env.extend(notify.environment(&self.spec));
+        }
+        let stage = Stage::Process(self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid).boxed());
+        self.spawning = Some(Spawning { stage, notify, killer: JoinSet::new() });
+    }
+
+    /// Where a sub-process that says so itself will say that it is ready.
+    fn notify_socket(&self, uuid: &str) -> Result<Option<NotifySocket>, SpawnFailure> {
+        let wanted = self.spec.ready.as_ref().is_some_and(|ready| ready.source == ReadySource::Notify)
+            || self.spec.health.as_ref().is_some_and(|health| matches!(health.source, HealthSource::Notify(_)));
+        if !wanted {
+            return Ok(None);
+        }
+        let bound = NotifySocket::bind(&self.shared.runtime_dir, uuid);
+        bound.map(Some).map_err(|error| failure(Operation::BindNotify, error.raw_os_error().unwrap_or(libc::EIO), &self.spec))
+    }
+
+    fn withdraw_spawn(&mut self) {
+        if matches!(&self.spawning, Some(Spawning { stage: Stage::Gate(_), .. })) {
+            self.spawning = None;
+            self.queued.push_back(Event::SpawnWithdrawn);
+        }
+    }
+
+    fn request_stop(&mut self) {
+        let (Some(live), Some(request)) = (&mut self.live, &self.spec.stop_request) else {
+            return self.queued.push_back(Event::StopRequestFailed);
+        };
+        let launch = self.begun.as_ref().map(|begun| begun.launch.clone()).unwrap_or_default();
+        live.stop_request = Some(vigil::ask_to_stop(self.spec.clone(), request.clone(), launch, self.shared.vigil.clone()).boxed());
+    }
+
+    /// Counts a run that is over, and hands its record up.
+    fn run_ended(&mut self, end: End) {
+        let mut message = None;
+        self.published.send_modify(|published| {
+            let published = Arc::make_mut(published);
+            *published.exits.entry(end.cause).or_default() += 1;
+            published.health = None;
+            published.reloading = false;
+            // What it said of itself while it lived is no reason for its end.
+            if !matches!(end.cause, Cause::SpawnFailed | Cause::Health) {
+                published.message = (end.cause == Cause::StartTimeout).then(|| "it was not ready in time".to_owned());
+            }
+            message = published.message.clone();
+        });
+        let Some(begun) = self.begun.take() else { return };
+        let record = RunRecord {
+            uuid: begun.uuid.clone(),
+            pid: begun.pid,
+            args: begun.launch.args.clone(),
+            started_at: begun.started_at,
+            ended_at: SystemTime::now(),
+            lived: if begun.pid.is_some() { begun.started.elapsed() } else { Duration::ZERO },
+            status: end.status,
+            cause: end.cause,
+            started_by: begun.origin,
+            ended_by: end.by,
+            message,
+        };
+        self.shared.reporter.report(&Notice::RunEnded { name: &self.spec.name, record: &record });
     }
 
     fn end_tree(&mut self, signal: Signal) {
@@ -436,6 +611,7 @@ impl Actor {
             tracing::error!(name = %self.spec.name, "there is no tree to end");
             return;
         };
+        live.stop_request = None;
         // The main gets it at once, without looking for the others first: that needs no further descriptor, and most trees are one process.
         let mut sent = None;
         if let Some(main) = &live.main {

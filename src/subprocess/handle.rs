@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::protocol::reply::{Ended, Executed};
-use crate::protocol::{Name, Signal, StateName};
+use crate::protocol::{EndedBy, Name, Origin, Signal, StateName};
 
 use super::actor::{Answered, Message, Shared};
+use super::gate::Closed;
 use super::machine::{Answer, Refusal, TreeReport};
 use super::published::Published;
-use super::spawn::{Launch, SpawnFailure};
+use super::spawn::{Launch, Operation, SpawnFailure};
 use super::spec::Spec;
 use super::tree::{self, Whole};
 
@@ -41,6 +42,9 @@ pub enum CommandError {
     /// The operating system refused to start it.
     #[error(transparent)]
     SpawnFailed(#[from] SpawnFailure),
+    /// What it requires has ended for good.
+    #[error("it requires {}, which is {}", .0.name, .0.state)]
+    Required(Closed),
     /// A quit came between.
     #[error("a quit came before the start")]
     Overtaken,
@@ -90,15 +94,20 @@ impl SubProcessHandle {
         answer.await.map_err(|_| CommandError::Gone)
     }
 
+    /// Every change of what its actor publishes.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.clone()
+    }
+
     /// Starts it; answers once the program was executed.
-    pub async fn execute(&self, launch: Launch) -> Result<Executed, CommandError> {
-        let answer = self.ask(|reply| Message::Execute { launch, reply }).await?;
+    pub async fn execute(&self, launch: Launch, origin: Origin) -> Result<Executed, CommandError> {
+        let answer = self.ask(|reply| Message::Execute { launch, origin, reply }).await?;
         self.executed(answer)
     }
 
     /// Ends its whole tree; answers once nothing of it is left, or what outlives SIGKILL is known.
-    pub async fn quit(&self, signal: Option<Signal>, timeout: Option<Duration>) -> Result<Ended, CommandError> {
-        match self.ask(|reply| Message::Quit { signal, timeout, reply }).await? {
+    pub async fn quit(&self, signal: Option<Signal>, timeout: Option<Duration>, by: EndedBy) -> Result<Ended, CommandError> {
+        match self.ask(|reply| Message::Quit { signal, timeout, by, reply }).await? {
             (Answer::Ended(report), published) => Ok(self.ended(report, &published)),
             (other, _) => Err(refused(other)),
         }
@@ -106,9 +115,9 @@ impl SubProcessHandle {
 
     /// The same with the stop settings of the definition, or at once: when the daemon leaves. A full mailbox is waited for here, because this must
     /// not be lost; whoever filled it waits for nothing but its own turn.
-    pub async fn quit_patiently(&self, timeout: Option<Duration>) -> Result<Ended, CommandError> {
+    pub async fn quit_patiently(&self, timeout: Option<Duration>, by: EndedBy) -> Result<Ended, CommandError> {
         let (reply, answer) = oneshot::channel();
-        self.mailbox.send(Message::Quit { signal: None, timeout, reply }).await.map_err(|_| CommandError::Gone)?;
+        self.mailbox.send(Message::Quit { signal: None, timeout, by, reply }).await.map_err(|_| CommandError::Gone)?;
         match answer.await.map_err(|_| CommandError::Gone)? {
             (Answer::Ended(report), published) => Ok(self.ended(report, &published)),
             (other, _) => Err(refused(other)),
@@ -183,6 +192,7 @@ impl SubProcessHandle {
 
 fn refused(answer: Answer<SpawnFailure>) -> CommandError {
     match answer {
+        Answer::SpawnFailed(SpawnFailure { operation: Operation::Require(closed), .. }) => CommandError::Required(closed),
         Answer::SpawnFailed(failure) => CommandError::SpawnFailed(failure),
         Answer::Refused(Refusal::AlreadyRunning { pid, state }) => CommandError::AlreadyRunning { pid, state },
         Answer::Refused(Refusal::Overtaken) => CommandError::Overtaken,

@@ -26,6 +26,8 @@ pub struct Published {
     pub end: Option<End>,
     /// What there is to say of the last end in words.
     pub message: Option<String>,
+    /// It said that it reads its configuration again, and not yet that it has.
+    pub reloading: bool,
     /// What its health check says; `None` without one.
     pub health: Option<Health>,
     /// Starts that the policy made since the last that somebody asked for.
@@ -121,7 +123,7 @@ impl Published {
             uuid: run.map(|run| run.uuid.clone()),
             started_at: run.map(|run| unix_seconds(run.started_at)),
             uptime: run.filter(|run| run.pid.is_some()).map(|run| now.saturating_duration_since(run.started).as_secs_f64()),
-            ready: self.state == StateName::Running,
+            ready: self.state == StateName::Running && !self.reloading,
             health: self.health.map(|health| health.as_str().to_owned()),
             returncode: self.returncode(),
             signal: self.signal(),

@@ -24,6 +24,7 @@ use crate::sys::limits::Nofile;
 use crate::sys::pidfd::PidFd;
 use crate::sys::reaper::{MainGuard, Mains};
 
+use super::gate::Closed;
 use super::spec::Spec;
 
 /// What one run gets besides the definition.
@@ -33,6 +34,8 @@ pub struct Launch {
     pub args: Vec<String>,
     /// Further environment variables, over the definition's.
     pub env: BTreeMap<String, String>,
+    /// The socket that it notifies, made for this run; given to the user that it runs as.
+    pub notify_socket: Option<PathBuf>,
 }
 
 /// A process that was started.
@@ -69,6 +72,10 @@ pub enum Operation {
     Interpret,
     /// Keeping watch over the new process, which was killed again.
     Watch,
+    /// The socket at which it would say that it is ready.
+    BindNotify,
+    /// Waiting for what it requires, which has ended for good.
+    Require(Closed),
 }
 
 /// Why a run could not be started.
@@ -96,7 +103,16 @@ impl SpawnFailure {
                 format!("cannot execute {:?}: the file is there, but the interpreter that it names is not", self.command)
             }
             Operation::Watch => format!("cannot watch the process of {:?}", self.command),
+            Operation::BindNotify => "cannot make the socket of `notify` in the runtime directory".to_owned(),
+            Operation::Require(Closed { name, state }) => format!("it requires {name}, which is {state}"),
         }
+    }
+}
+
+impl SpawnFailure {
+    /// A start that was not made, because what it requires has ended for good.
+    pub(super) fn required(spec: &Spec, closed: Closed) -> Self {
+        Self { operation: Operation::Require(closed), errno: libc::ECANCELED, command: program_name(spec) }
     }
 }
 
@@ -294,11 +310,17 @@ fn prepare(
         .as_deref()
         .map(|user| find_user(user).map_err(|errno| failure(Operation::FindUser(user.to_owned()), errno)))
         .transpose()?;
+    if let (Some(socket), Some(credentials)) = (&launch.notify_socket, user.as_ref().and_then(|user| user.credentials.as_ref())) {
+        nix::unistd::chown(socket, Some(credentials.uid.into()), None).map_err(|errno| failure(Operation::BindNotify, errno as i32))?;
+    }
     let mut environment: BTreeMap<OsString, OsString> = if spec.clear_env { BTreeMap::new() } else { inherited.iter().cloned().collect() };
     if let Some(user) = &user {
         environment.extend(user.environment.iter().cloned());
     }
     environment.extend(spec.env.iter().chain(&launch.env).map(|(key, value)| (key.into(), value.into())));
+    if let Some(socket) = &launch.notify_socket {
+        environment.insert("NOTIFY_SOCKET".into(), socket.into());
+    }
     environment.insert(MARKER.into(), uuid.into());
     let path = environment.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let envp = environment

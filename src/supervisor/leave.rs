@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
+use crate::protocol::EndedBy;
 use crate::subprocess::machine::KILL_WAIT;
 use crate::subprocess::{CommandError, SubProcessHandle};
 
@@ -65,7 +66,7 @@ impl Left {
 /// Quits one; returns how many of its processes are left. One that does not even come to an answer (its start hangs in the kernel) counts as one.
 async fn quit(handle: &SubProcessHandle, timeout: Option<Duration>) -> u64 {
     let limit = timeout.unwrap_or(handle.published().spec.stop_timeout) + KILL_WAIT + MARGIN;
-    match tokio::time::timeout(limit, handle.quit_patiently(timeout)).await {
+    match tokio::time::timeout(limit, handle.quit_patiently(timeout, EndedBy::Shutdown)).await {
         Ok(Ok(ended)) => ended.survivors.into(),
         // It was unregistered meanwhile, which quits it too.
         Ok(Err(CommandError::Gone)) => 0,

@@ -66,6 +66,15 @@ impl PidFd {
         check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, none, 0) }).map(drop)
     }
 
+    /// How the process ended, whoever's child it was; `None` while it is not reaped, and always before Linux 6.15 (`PIDFD_INFO_EXIT`).
+    pub fn exit_info(&self) -> Option<ExitStatus> {
+        let status = super::probe::exit_info(self)?;
+        if libc::WIFEXITED(status) {
+            return Some(ExitStatus::Exited(libc::WEXITSTATUS(status)));
+        }
+        Some(ExitStatus::Signalled { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) })
+    }
+
     /// Reaps the process, which must be a child: `None` while it lives, `ECHILD` when it is no child or was reaped before.
     pub fn reap(&self) -> io::Result<Option<ExitStatus>> {
         // SAFETY: all-zero is a valid siginfo_t, and waitid fills it in before it returns 0.

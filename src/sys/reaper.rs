@@ -37,6 +37,14 @@ struct Known {
     cells: Vec<Arc<AtomicI32>>,
 }
 
+impl Known {
+    fn enter(&mut self, pid: u32) -> u64 {
+        self.entries += 1;
+        self.mains.insert(pid, self.entries);
+        self.entries
+    }
+}
+
 /// The right to reap one main: dropping it gives the PID up.
 #[derive(Debug)]
 pub struct MainGuard {
@@ -61,10 +69,14 @@ impl Mains {
     /// Takes the child in `cell` over as a main and empties the cell.
     pub fn adopt(self: &Arc<Self>, pid: u32, cell: &AtomicI32) -> MainGuard {
         let mut known = self.lock();
-        known.entries += 1;
-        let entry = known.entries;
-        known.mains.insert(pid, entry);
+        let entry = known.enter(pid);
         cell.store(0, Ordering::Release);
+        MainGuard { mains: self.clone(), pid, entry }
+    }
+
+    /// Takes a process over as a main that is somebody's child now and may come to us as an orphan.
+    pub fn claim(self: &Arc<Self>, pid: u32) -> MainGuard {
+        let entry = self.lock().enter(pid);
         MainGuard { mains: self.clone(), pid, entry }
     }
 

@@ -47,15 +47,16 @@ const PROGRAMS: [(&str, &[&str]); 2] = [("procmand", &["daemon", "config", "tele
 const FORBIDDEN: [(&[&str], &[&str], &str); 3] = [
     (
         &["subprocess/", "supervisor/"],
-        &["zmq", "rmp", "rmp_serde", "prometheus", "rusqlite", "hyper"],
+        // `zmq` alone is the key of a definition.
+        &["zmq::", "rmp", "rmp_serde", "prometheus", "rusqlite", "hyper"],
         "processes are supervised whatever comes in and goes out by which door",
     ),
     (
-        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec.rs"],
+        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/"],
         &["tokio", "SystemTime", "Instant::now", "elapsed", "thread", "fs", "tracing", "nix", "libc", "async"],
         "what is decided is decided purely: time and events are arguments",
     ),
-    (&["protocol/"], &["tokio", "zmq", "nix", "libc", "tracing"], "the words both sides say need no system"),
+    (&["protocol/"], &["tokio", "zmq::", "nix", "libc", "tracing"], "the words both sides say need no system"),
 ];
 
 /// The part of `path` that a permission is about: `subprocess::spec` of `subprocess::spec::Spec`.

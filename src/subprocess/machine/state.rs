@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::Signal;
+use crate::protocol::{Cause, EndedBy, Origin, Signal};
 
-use super::words::{KILL_WAIT, Run, Token, TreeReport};
+use super::words::{KILL_WAIT, Run, StopWay, Token, TreeReport};
 
 /// Where a sub-process is; what belongs to a state lives in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,12 +16,12 @@ pub(super) enum State<L> {
         /// An end that was asked for meanwhile, and is begun as soon as the process is there.
         stop: Option<PendingStop<L>>,
     },
-    /// It lives, but not yet for `start_seconds`.
+    /// It lives, but does not count as running yet.
     Starting {
         /// The process.
         run: Run,
-        /// When it counts as running.
-        until: Instant,
+        /// What is missing.
+        wait: Wait,
     },
     /// It lives.
     Running {
@@ -41,11 +41,20 @@ pub(super) enum State<L> {
     Fatal,
 }
 
+/// What a process waits for before it counts as running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// That it has lived for `start_seconds`.
+    Lived { until: Instant },
+    /// That it is ready, until then.
+    Told { by: Option<Instant> },
+}
+
 /// An end that waits for a start to be complete.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PendingStop<L> {
-    pub(super) signal: Signal,
-    pub(super) timeout: Duration,
+    pub(super) way: StopWay,
+    pub(super) by: EndedBy,
     /// A start can hang in the kernel: then the process that is not yet its program is killed, and what does not even mind that is told of.
     pub(super) phase: Phase,
     pub(super) then: Then<L>,
@@ -58,6 +67,12 @@ pub(super) struct Stopping<L> {
     pub(super) main: Option<Run>,
     /// The tree is gone, though the main's own end has not been told yet.
     pub(super) gone: Option<TreeReport>,
+    /// It was asked by the definition's request; this signal follows where that fails, and for the rest of the tree.
+    pub(super) asking: Option<Signal>,
+    /// Why the main ends, while it has not.
+    pub(super) cause: Cause,
+    /// Who had it ended.
+    pub(super) by: EndedBy,
     /// How urgent it is.
     pub(super) phase: Phase,
     /// What follows.
@@ -81,9 +96,19 @@ pub(super) enum Then<L> {
     /// Nothing: it was asked for.
     Rest,
     /// A start, asked for by these.
-    Start { launch: L, tokens: Vec<Token> },
+    Start { launch: L, origin: Origin, tokens: Vec<Token> },
     /// The restart policy decides: the main ended by itself.
     Decide { failed: bool, lived: Duration },
+}
+
+impl Wait {
+    /// When that is over, one way or the other.
+    pub(super) fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Lived { until } => Some(until),
+            Self::Told { by } => by,
+        }
+    }
 }
 
 impl Phase {
@@ -139,12 +164,12 @@ impl<L> Then<L> {
     }
 
     /// A start follows; the last one who asked says how.
-    pub(super) fn start_too(&mut self, launch: L, token: Token) {
+    pub(super) fn start_too(&mut self, launch: L, origin: Origin, token: Token) {
         let mut tokens = match self {
             Self::Start { tokens, .. } => std::mem::take(tokens),
             Self::Rest | Self::Decide { .. } => Vec::new(),
         };
         tokens.push(token);
-        *self = Self::Start { launch, tokens };
+        *self = Self::Start { launch, origin, tokens };
     }
 }

@@ -6,21 +6,33 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::subprocess::spec::{Backoff, StartLimit};
+use crate::protocol::Origin;
+use crate::subprocess::spec::{Backoff, Readiness, StartLimit};
 
 type Launch = u32;
 type Failure = &'static str;
 
-const STOP: StopDefaults = StopDefaults { signal: Signal::TERM, timeout: Duration::from_secs(5) };
+const STOP: StopWay = StopWay { signal: Signal::TERM, timeout: Duration::from_secs(5), request: false };
+
+/// By the definition's request, or by the signal alone.
+fn way(timeout: u64, request: bool) -> StopWay {
+    StopWay { timeout: Duration::from_secs(timeout), request, ..STOP }
+}
 
 /// What the world may do next; an action that is impossible now is passed over.
 #[derive(Clone, Debug)]
 enum Action {
     Execute,
-    Quit { timeout: u64 },
-    Restart { timeout: u64 },
+    Quit { timeout: u64, request: bool },
+    Restart { timeout: u64, request: bool },
     SpawnSucceeds,
     SpawnFails,
+    SpawnIsWithdrawn,
+    GetsReady,
+    WantsTime(u64),
+    FallsIll,
+    MainMoves,
+    RequestFails,
     MainDies(ExitStatus),
     MainIsReaped,
     TreeVanishes,
@@ -39,8 +51,14 @@ fn action() -> impl Strategy<Value = Action> {
     let policy = prop_oneof![Just(RestartPolicy::Never), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Always)];
     prop_oneof![
         4 => Just(Action::Execute),
-        3 => (0u64..8).prop_map(|timeout| Action::Quit { timeout }),
-        2 => (0u64..8).prop_map(|timeout| Action::Restart { timeout }),
+        3 => (0u64..8, any::<bool>()).prop_map(|(timeout, request)| Action::Quit { timeout, request }),
+        2 => (0u64..8, any::<bool>()).prop_map(|(timeout, request)| Action::Restart { timeout, request }),
+        4 => Just(Action::SpawnIsWithdrawn),
+        3 => Just(Action::GetsReady),
+        1 => (0u64..100).prop_map(Action::WantsTime),
+        1 => Just(Action::FallsIll),
+        1 => Just(Action::MainMoves),
+        2 => Just(Action::RequestFails),
         8 => Just(Action::SpawnSucceeds),
         2 => Just(Action::SpawnFails),
         6 => status.prop_map(Action::MainDies),
@@ -71,6 +89,9 @@ struct World {
     /// A tree is there that has not been told gone.
     tree: bool,
     ending: Option<Signal>,
+    /// The start is to be withdrawn; the request to stop is being made.
+    withdrawing: bool,
+    requesting: bool,
     counting: bool,
     pids: u32,
     spawned: u64,
@@ -92,6 +113,8 @@ impl World {
             main: Main::None,
             tree: false,
             ending: None,
+            withdrawing: false,
+            requesting: false,
             counting: false,
             pids: 100,
             spawned: 0,
@@ -114,15 +137,25 @@ impl World {
         let before = self.machine.state();
         for effect in self.machine.handle(event, self.now, self.roll) {
             match effect {
-                Effect::Spawn(_) => {
+                Effect::Spawn { .. } => {
                     assert!(!self.spawning, "two spawns at a time");
                     assert_eq!(self.main, Main::None, "a second main");
                     assert!(!self.tree, "a start before the former tree is gone");
                     assert!(!self.told_to_rest, "started although it was quit");
                     assert!(!self.leaving || asked || before != StateName::Backoff, "started from back-off while the daemon leaves");
                     self.spawning = true;
+                    self.withdrawing = false;
+                }
+                Effect::WithdrawSpawn => {
+                    assert!(self.spawning, "there is a start to withdraw");
+                    self.withdrawing = true;
+                }
+                Effect::RequestStop => {
+                    assert!(self.main != Main::None && self.ending.is_none(), "there is somebody to ask, and nothing was sent before");
+                    self.requesting = true;
                 }
                 Effect::EndTree(signal) => {
+                    self.requesting = false;
                     assert!(self.tree || self.spawning, "there is a tree to end");
                     self.ending = Some(signal);
                 }
@@ -166,17 +199,37 @@ impl World {
                 {
                     self.told_to_rest = false;
                 }
-                self.give(Event::Execute { token, launch: 1 });
+                self.give(Event::Execute { token, launch: 1, origin: Origin::Execute });
             }
-            Action::Restart { timeout } => {
+            Action::Restart { timeout, request } => {
                 let token = self.token();
                 self.told_to_rest = false;
-                self.give(Event::Restart { token, launch: 2, signal: Signal::TERM, timeout: Duration::from_secs(*timeout) });
+                self.give(Event::Restart { token, launch: 2, way: way(*timeout, *request) });
             }
-            Action::Quit { timeout } => {
+            Action::Quit { timeout, request } => {
                 let token = self.token();
                 self.told_to_rest = true;
-                self.give(Event::Quit { token: Some(token), signal: Signal::TERM, timeout: Duration::from_secs(*timeout) });
+                self.give(Event::Quit { token: Some(token), way: way(*timeout, *request), by: EndedBy::Quit });
+            }
+            Action::SpawnIsWithdrawn if self.spawning && self.withdrawing => {
+                (self.spawning, self.withdrawing, self.counting) = (false, false, false);
+                self.spawned += 1;
+                self.give(Event::SpawnWithdrawn);
+            }
+            Action::GetsReady => self.give(Event::Ready),
+            Action::WantsTime(seconds) => self.give(Event::ExtendTimeout(Duration::from_secs(*seconds))),
+            Action::FallsIll => self.give(Event::Unhealthy),
+            Action::MainMoves => {
+                if let Main::Alive(_) = self.main {
+                    self.pids += 1;
+                    self.main = Main::Alive(self.pids);
+                    self.give(Event::MainMoved { pid: self.pids });
+                }
+            }
+            Action::RequestFails if self.requesting => {
+                self.requesting = false;
+                self.give(Event::StopRequestFailed);
+                assert!(self.ending.is_some(), "the signal follows");
             }
             Action::SpawnSucceeds if self.spawning => {
                 self.pids += 1;
@@ -198,7 +251,8 @@ impl World {
             Action::MainIsReaped => {
                 if let Main::Zombie(_, status) = self.main {
                     self.main = Main::None;
-                    self.give(Event::MainExited { status: Some(status) });
+                    self.give(Event::MainExited { status: Some(status), oom: false });
+                    assert!(self.ending.is_some() || !self.tree, "what it left behind is ended");
                 }
             }
             Action::TreeVanishes if self.ending.is_some() && !matches!(self.main, Main::Alive(_)) && self.tree => {
@@ -225,7 +279,12 @@ impl World {
                 self.leaving = true;
                 self.give(Event::NoMoreStarts);
             }
-            Action::SpawnSucceeds | Action::SpawnFails | Action::TreeVanishes | Action::SurvivorsAreCounted => {}
+            Action::SpawnSucceeds
+            | Action::SpawnFails
+            | Action::SpawnIsWithdrawn
+            | Action::RequestFails
+            | Action::TreeVanishes
+            | Action::SurvivorsAreCounted => {}
         }
     }
 
@@ -247,9 +306,15 @@ impl World {
 
 fn policy() -> impl Strategy<Value = Policy> {
     let restart = prop_oneof![Just(RestartPolicy::Never), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Always)];
-    (restart, prop_oneof![Just(0u64), 1u64..5], prop_oneof![Just(0u64), 1u64..5000], 0u32..6).prop_map(
-        |(restart, start_seconds, initial, count)| Policy {
+    let readiness = prop_oneof![
+        Just(Readiness::Lived),
+        Just(Readiness::Told { within: None }),
+        (1u64..20).prop_map(|seconds| Readiness::Told { within: Some(Duration::from_secs(seconds)) })
+    ];
+    (restart, prop_oneof![Just(0u64), 1u64..5], prop_oneof![Just(0u64), 1u64..5000], 0u32..6, readiness).prop_map(
+        |(restart, start_seconds, initial, count, readiness)| Policy {
             restart,
+            readiness,
             start_seconds: Duration::from_secs(start_seconds),
             backoff: Backoff { initial: Duration::from_millis(initial), ..Backoff::default() },
             start_limit: StartLimit { count, interval: Duration::from_secs(30) },
@@ -268,14 +333,14 @@ proptest! {
             world.act(action);
         }
         world.act(&Action::DaemonLeaves);
-        world.act(&Action::Quit { timeout: 1 });
+        world.act(&Action::Quit { timeout: 1, request: false });
         world.settle();
         prop_assert_eq!(world.machine.wanted(), Wanted::Down);
         prop_assert_eq!(world.machine.deadline(), None);
     }
 
     #[test]
-    fn no_stray_event_breaks_it(policy in policy(), strays in proptest::collection::vec((0..9, 0u64..9), 1..40)) {
+    fn no_stray_event_breaks_it(policy in policy(), strays in proptest::collection::vec((0..15, 0u64..9), 1..40)) {
         let mut machine: Machine<Launch, Failure> = Machine::new(policy, STOP, 0);
         let mut now = Instant::now();
         for (kind, n) in strays {
@@ -283,13 +348,19 @@ proptest! {
             let event = match kind {
                 0 => Event::Spawned { pid: 7 },
                 1 => Event::SpawnFailed { failure: "EAGAIN" },
-                2 => Event::MainExited { status: (n > 4).then_some(ExitStatus::Exited(1)) },
+                2 => Event::MainExited { status: (n > 4).then_some(ExitStatus::Exited(1)), oom: n > 6 },
                 3 => Event::TreeGone(TreeReport::default()),
                 4 => Event::Survivors(TreeReport { survivors: vec![7], ..TreeReport::default() }),
                 5 => Event::Deadline,
-                6 => Event::Execute { token: Token(n), launch: 1 },
-                7 => Event::Quit { token: None, signal: Signal::TERM, timeout: Duration::from_secs(n) },
-                _ => Event::Restart { token: Token(n), launch: 1, signal: Signal::TERM, timeout: Duration::ZERO },
+                6 => Event::Execute { token: Token(n), launch: 1, origin: Origin::Execute },
+                7 => Event::Quit { token: None, way: way(n, n > 4), by: EndedBy::Quit },
+                8 => Event::SpawnWithdrawn,
+                9 => Event::Ready,
+                10 => Event::ExtendTimeout(Duration::from_secs(n)),
+                11 => Event::MainMoved { pid: 8 },
+                12 => Event::Unhealthy,
+                13 => Event::StopRequestFailed,
+                _ => Event::Restart { token: Token(n), launch: 1, way: way(0, n > 4) },
             };
             let _ = machine.handle(event, now, 0.5);
         }
@@ -368,7 +439,7 @@ fn a_crash_loop_ends_in_fatal_and_an_execute_tries_again() {
 fn a_stubborn_tree_is_killed_and_then_counted() {
     let mut world = world(RestartPolicy::Always);
     run(&mut world);
-    world.act(&Action::Quit { timeout: 5 });
+    world.act(&Action::Quit { timeout: 5, request: false });
     assert_eq!(world.ending, Some(Signal::TERM));
     world.act(&Action::DeadlineComes);
     assert_eq!(world.ending, Some(Signal::KILL));
@@ -385,11 +456,11 @@ fn a_stubborn_tree_is_killed_and_then_counted() {
 fn a_second_quit_can_only_shorten_the_time() {
     let mut world = world(RestartPolicy::Never);
     run(&mut world);
-    world.act(&Action::Quit { timeout: 5 });
+    world.act(&Action::Quit { timeout: 5, request: false });
     let first = world.machine.deadline().unwrap();
-    world.act(&Action::Quit { timeout: 7 });
+    world.act(&Action::Quit { timeout: 7, request: false });
     assert_eq!(world.machine.deadline(), Some(first));
-    world.act(&Action::Quit { timeout: 1 });
+    world.act(&Action::Quit { timeout: 1, request: false });
     assert!(world.machine.deadline().unwrap() < first);
 }
 
@@ -400,7 +471,7 @@ fn a_failed_start_is_fatal_without_a_policy_and_a_failure_with_one() {
         world.act(&Action::Execute);
         world.act(&Action::SpawnFails);
         assert_eq!(world.machine.state(), expected);
-        assert_eq!(world.machine.last_end(), Some(End { status: None, cause: Cause::SpawnFailed }));
+        assert_eq!(world.machine.last_end(), Some(End { status: None, cause: Cause::SpawnFailed, by: EndedBy::Itself }));
     }
 }
 
@@ -408,7 +479,7 @@ fn a_failed_start_is_fatal_without_a_policy_and_a_failure_with_one() {
 fn a_start_that_hangs_is_killed_and_then_told_of() {
     let mut world = world(RestartPolicy::Always);
     world.act(&Action::Execute);
-    world.act(&Action::Quit { timeout: 5 });
+    world.act(&Action::Quit { timeout: 5, request: false });
     world.act(&Action::DeadlineComes);
     assert!(world.machine.deadline().is_some(), "killed, and waited for");
     world.act(&Action::DeadlineComes);
@@ -433,4 +504,132 @@ fn it_can_be_executed_as_soon_as_its_process_has_ended() {
     world.act(&Action::SpawnSucceeds);
     assert_eq!(world.machine.state(), StateName::Running);
     assert_eq!(world.answers.values().sum::<u32>(), 2);
+}
+
+/// One that is ready when it says so, within 10 s.
+fn telling(restart: RestartPolicy) -> World {
+    World::new(Policy { restart, readiness: Readiness::Told { within: Some(Duration::from_secs(10)) }, ..Policy::default() }, 0.5)
+}
+
+#[test]
+fn it_runs_once_it_says_that_it_is_ready() {
+    let mut world = telling(RestartPolicy::Never);
+    run(&mut world);
+    assert_eq!(world.machine.state(), StateName::Starting);
+    world.act(&Action::GetsReady);
+    assert_eq!((world.machine.state(), world.machine.deadline()), (StateName::Running, None));
+}
+
+#[test]
+fn what_does_not_get_ready_in_time_has_failed() {
+    let mut world = telling(RestartPolicy::OnFailure);
+    run(&mut world);
+    let first = world.machine.deadline().unwrap();
+    world.act(&Action::TimePasses(9_000));
+    world.act(&Action::WantsTime(5));
+    assert_eq!(world.machine.deadline(), Some(first + Duration::from_secs(4)), "it asked for 5 s from then");
+    world.act(&Action::DeadlineComes);
+    assert_eq!((world.machine.state(), world.ending), (StateName::Stopping, Some(Signal::TERM)));
+    die(&mut world, ExitStatus::Signalled { signal: 15, core: false });
+    assert_eq!(world.machine.state(), StateName::Backoff);
+    assert_eq!(world.machine.last_end().map(|end| (end.cause, end.by)), Some((Cause::StartTimeout, EndedBy::StartTimeout)));
+}
+
+#[test]
+fn an_end_before_it_is_ready_is_a_failure_whatever_its_code() {
+    let mut world = telling(RestartPolicy::OnFailure);
+    run(&mut world);
+    die(&mut world, ExitStatus::Exited(0));
+    assert_eq!(world.machine.state(), StateName::Backoff);
+}
+
+#[test]
+fn what_is_ill_is_ended_and_the_policy_decides() {
+    for (restart, expected) in [(RestartPolicy::Never, StateName::Exited), (RestartPolicy::OnFailure, StateName::Backoff)] {
+        let mut world = world(restart);
+        run(&mut world);
+        world.act(&Action::FallsIll);
+        die(&mut world, ExitStatus::Exited(0));
+        assert_eq!(world.machine.state(), expected);
+        assert_eq!(world.machine.last_end().map(|end| end.cause), Some(Cause::Health));
+    }
+    let mut world = world(RestartPolicy::Always);
+    run(&mut world);
+    world.act(&Action::FallsIll);
+    world.act(&Action::Quit { timeout: 5, request: false });
+    die(&mut world, ExitStatus::Exited(0));
+    assert_eq!(world.machine.state(), StateName::Stopped, "a quit meanwhile is obeyed");
+}
+
+#[test]
+fn a_request_to_stop_is_followed_by_the_signal_only_where_it_fails() {
+    let mut asked = world(RestartPolicy::Never);
+    run(&mut asked);
+    asked.act(&Action::Quit { timeout: 5, request: true });
+    assert_eq!((asked.requesting, asked.ending), (true, None));
+    asked.act(&Action::MainDies(ExitStatus::Exited(0)));
+    asked.act(&Action::MainIsReaped);
+    assert_eq!(asked.ending, Some(Signal::TERM), "for what it left behind");
+
+    let mut deaf = world(RestartPolicy::Never);
+    run(&mut deaf);
+    deaf.act(&Action::Quit { timeout: 5, request: true });
+    deaf.act(&Action::RequestFails);
+    assert_eq!(deaf.ending, Some(Signal::TERM));
+
+    let mut liar = world(RestartPolicy::Never);
+    run(&mut liar);
+    liar.act(&Action::Quit { timeout: 5, request: true });
+    liar.act(&Action::DeadlineComes);
+    assert_eq!(liar.ending, Some(Signal::KILL), "after stop_timeout, always");
+}
+
+#[test]
+fn the_kernels_lack_of_memory_is_a_cause() {
+    let mut world = world(RestartPolicy::Never);
+    run(&mut world);
+    world.main = Main::None;
+    world.give(Event::MainExited { status: Some(ExitStatus::Signalled { signal: 9, core: false }), oom: true });
+    assert_eq!(world.machine.last_end().map(|end| end.cause), Some(Cause::Oom));
+}
+
+#[test]
+fn a_start_that_waits_is_withdrawn_at_once() {
+    let mut world = world(RestartPolicy::Always);
+    world.act(&Action::Execute);
+    world.act(&Action::Quit { timeout: 5, request: false });
+    assert!(world.withdrawing);
+    world.act(&Action::SpawnIsWithdrawn);
+    assert_eq!(world.machine.state(), StateName::Stopped);
+    assert_eq!(world.answers.values().sum::<u32>(), 2);
+}
+
+/// An hour of a command that fails at once: never more starts than the limit allows, in any window.
+#[test]
+fn an_hour_of_failing_at_once_makes_no_more_starts_than_are_allowed() {
+    let interval = Duration::from_secs(30);
+    let policy = Policy {
+        restart: RestartPolicy::Always,
+        backoff: Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), ..Backoff::default() },
+        start_limit: StartLimit { count: 5, interval },
+        ..Policy::default()
+    };
+    for roll in [0.0, 0.5, 1.0] {
+        let mut world = World::new(policy.clone(), roll);
+        let end = world.now + Duration::from_secs(3600);
+        let mut starts = vec![world.now];
+        run(&mut world);
+        while world.now < end && world.machine.state() != StateName::Fatal {
+            die(&mut world, ExitStatus::Exited(1));
+            if world.machine.state() == StateName::Backoff {
+                world.act(&Action::DeadlineComes);
+                starts.push(world.now);
+                world.act(&Action::SpawnSucceeds);
+            }
+        }
+        for start in &starts {
+            let within = starts.iter().filter(|other| **other >= *start && other.duration_since(*start) < interval).count();
+            assert!(within <= 5, "{within} starts within 30 s");
+        }
+    }
 }

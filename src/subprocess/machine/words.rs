@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::{Cause, Signal, StateName};
+use crate::protocol::{Cause, EndedBy, Origin, Signal, StateName};
 use crate::sys::pidfd::ExitStatus;
 
 use super::super::spec::Policy;
@@ -30,6 +30,8 @@ pub struct End {
     pub status: Option<ExitStatus>,
     /// Why.
     pub cause: Cause,
+    /// Who had it ended.
+    pub by: EndedBy,
 }
 
 /// What ending a tree did.
@@ -52,15 +54,17 @@ pub enum Event<L, F> {
         token: Token,
         /// How.
         launch: L,
+        /// Who asks.
+        origin: Origin,
     },
     /// Somebody asks for the end of the whole tree.
     Quit {
         /// To be answered [`Answer::Ended`]; `None` when nobody waits.
         token: Option<Token>,
-        /// The signal that asks.
-        signal: Signal,
-        /// Time until SIGKILL.
-        timeout: Duration,
+        /// How.
+        way: StopWay,
+        /// Who asks.
+        by: EndedBy,
     },
     /// Somebody asks for an end and a start.
     Restart {
@@ -68,10 +72,8 @@ pub enum Event<L, F> {
         token: Token,
         /// As for `Execute`.
         launch: L,
-        /// As for `Quit`.
-        signal: Signal,
-        /// As for `Quit`.
-        timeout: Duration,
+        /// How it is ended.
+        way: StopWay,
     },
     /// The process is there.
     Spawned {
@@ -83,10 +85,27 @@ pub enum Event<L, F> {
         /// Why.
         failure: F,
     },
+    /// The start that was to be withdrawn was, before anything of it began.
+    SpawnWithdrawn,
+    /// It says, or answers, that it is ready.
+    Ready,
+    /// It asks for more time to get ready.
+    ExtendTimeout(Duration),
+    /// Another process of the tree is its main process from now on.
+    MainMoved {
+        /// Its PID.
+        pid: u32,
+    },
+    /// It failed its health check so often that it is to be ended.
+    Unhealthy,
+    /// The request to stop could not be made, or was not answered.
+    StopRequestFailed,
     /// The process has ended and was reaped.
     MainExited {
         /// How; `None` when nobody can tell.
         status: Option<ExitStatus>,
+        /// The kernel killed it, or another process of its tree, for lack of memory.
+        oom: bool,
     },
     /// Nothing of the tree lives any more.
     TreeGone(TreeReport),
@@ -95,25 +114,36 @@ pub enum Event<L, F> {
     /// [`super::Machine::deadline`] has come.
     Deadline,
     /// The definition was replaced.
-    PolicyChanged(Policy, StopDefaults),
+    PolicyChanged(Policy, StopWay),
     /// The daemon is leaving: nothing starts by itself any more.
     NoMoreStarts,
 }
 
-/// How a tree is ended where nobody said otherwise.
+/// How a tree is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopDefaults {
+pub struct StopWay {
     /// The signal that asks.
     pub signal: Signal,
     /// Time until SIGKILL.
     pub timeout: Duration,
+    /// The definition's request is made first; the signal follows where that fails, and goes to what is left of the tree.
+    pub request: bool,
 }
 
 /// What the rim is to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect<L, F> {
     /// Start a process.
-    Spawn(L),
+    Spawn {
+        /// How.
+        launch: L,
+        /// Who asked for it.
+        origin: Origin,
+    },
+    /// Give the start up if nothing of it has begun.
+    WithdrawSpawn,
+    /// Ask the process to stop, by the definition's request.
+    RequestStop,
     /// Send the signal to every process of the tree, now and to those found later, until nothing of it lives.
     EndTree(Signal),
     /// Kill the process that is being started and is not yet its program.
