@@ -26,6 +26,7 @@ use crate::sys::reaper::{MainGuard, Mains};
 
 use super::gate::Closed;
 use super::spec::Spec;
+use super::vigil::NotifySocket;
 
 /// What one run gets besides the definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,13 +173,7 @@ impl Spawner {
     }
 
     /// The same, with standard output and error going here instead of where the definition says.
-    pub async fn spawn_into(
-        self,
-        spec: Arc<Spec>,
-        launch: Launch,
-        uuid: String,
-        output: Option<OwnedFd>,
-    ) -> Result<Spawned, SpawnFailure> {
+    pub async fn spawn_into(self, spec: Arc<Spec>, launch: Launch, uuid: String, output: Option<OwnedFd>) -> Result<Spawned, SpawnFailure> {
         let failure = |errno| SpawnFailure { operation: Operation::Clone, errno, command: program_name(&spec) };
         let (reply, mut answer) = oneshot::channel();
         self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, output, reply });
@@ -311,7 +306,7 @@ fn prepare(
         .map(|user| find_user(user).map_err(|errno| failure(Operation::FindUser(user.to_owned()), errno)))
         .transpose()?;
     if let (Some(socket), Some(credentials)) = (&launch.notify_socket, user.as_ref().and_then(|user| user.credentials.as_ref())) {
-        nix::unistd::chown(socket, Some(credentials.uid.into()), None).map_err(|errno| failure(Operation::BindNotify, errno as i32))?;
+        NotifySocket::give(socket, credentials.uid).map_err(|error| failure(Operation::BindNotify, errno(&error)))?;
     }
     let mut environment: BTreeMap<OsString, OsString> = if spec.clear_env { BTreeMap::new() } else { inherited.iter().cloned().collect() };
     if let Some(user) = &user {

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
-use crate::subprocess::spec::{HealthSource, ReadySource, Spec};
+use crate::subprocess::spec::Spec;
+use crate::subprocess::spec::probe::{HealthSource, ReadySource};
 use crate::sys::datagram::{self, Received};
 
 use super::message::MAX_MESSAGE;
@@ -34,14 +35,15 @@ impl NotifySocket {
         ready || spec.health.as_ref().is_some_and(|health| matches!(health.source, HealthSource::Notify(_)))
     }
 
-    /// Binds `<runtime_dir>/notify/<uuid>`. `uid` is whom the service runs as, where that is not the daemon's own user. Needs the runtime.
+    /// Binds `<runtime_dir>/notify/<uuid>`. Needs the runtime.
     ///
-    /// The file is for that user alone (0600), except when that is root: a service that is started as root often becomes another user by itself
-    /// before it says that it is ready, so then anybody may send (0666, as with systemd's own socket).
+    /// The file is for the daemon's own user alone (0600), except when that is root: a service that is started as root often becomes another user
+    /// by itself before it says that it is ready, so then anybody may send (0666, as with systemd's own socket). [`NotifySocket::give`] makes it
+    /// another user's.
     ///
     /// # Errors
     /// The directory cannot be made, or the path is longer than a socket's name may be (107 bytes, unix(7)).
-    pub fn bind(runtime_dir: &Path, uuid: &str, uid: Option<u32>) -> io::Result<Self> {
+    pub fn bind(runtime_dir: &Path, uuid: &str) -> io::Result<Self> {
         let directory = runtime_dir.join(DIRECTORY);
         match DirBuilder::new().recursive(true).mode(0o711).create(&directory) {
             Ok(()) => fs::set_permissions(&directory, Permissions::from_mode(0o711))?,
@@ -58,12 +60,14 @@ impl NotifySocket {
         let bound = UnixDatagram::from_std(socket).map(|socket| Self { socket, path: path.clone() });
         let bound = bound.inspect_err(|_| drop(fs::remove_file(&path)))?;
         datagram::pass_credentials(&bound.socket)?;
-        let uid = uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
-        fs::set_permissions(&bound.path, Permissions::from_mode(if uid == 0 { 0o666 } else { 0o600 }))?;
-        if uid != nix::unistd::geteuid().as_raw() {
-            chown(&bound.path, Some(uid), None)?;
-        }
+        fs::set_permissions(&bound.path, mode(nix::unistd::geteuid().as_raw()))?;
         Ok(bound)
+    }
+
+    /// Makes the socket at `path` that of the user whom the service is started as.
+    pub fn give(path: &Path, uid: u32) -> io::Result<()> {
+        chown(path, Some(uid), None)?;
+        fs::set_permissions(path, mode(uid))
     }
 
     /// Removes what a daemon that was killed has left: sockets that nobody has bound any more. To be called before the first is bound.
@@ -110,6 +114,11 @@ impl NotifySocket {
     }
 }
 
+/// What the file lets whom do when the service is started as this user.
+fn mode(uid: u32) -> Permissions {
+    Permissions::from_mode(if uid == 0 { 0o666 } else { 0o600 })
+}
+
 impl Drop for NotifySocket {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path)
@@ -128,12 +137,12 @@ mod tests {
     #[tokio::test]
     async fn it_is_there_for_one_run_and_gone_with_it() {
         let dir = tempfile::tempdir().unwrap();
-        let socket = NotifySocket::bind(dir.path(), "a-b", None).unwrap();
+        let socket = NotifySocket::bind(dir.path(), "a-b").unwrap();
         let path = dir.path().join("notify/a-b");
         assert_eq!(socket.path(), path);
-        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!(mode(path.parent().unwrap()), 0o711);
-        assert_eq!(mode(&path), if nix::unistd::geteuid().is_root() { 0o666 } else { 0o600 });
+        let mode_of = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode_of(path.parent().unwrap()), 0o711);
+        assert_eq!(mode_of(&path), if nix::unistd::geteuid().is_root() { 0o666 } else { 0o600 });
 
         let client = StdDatagram::unbound().unwrap();
         client.send_to(b"READY=1", &path).unwrap();
@@ -153,7 +162,7 @@ mod tests {
         assert!(!path.exists() && dir.path().join("notify/file").exists());
 
         drop(StdDatagram::bind(&path).unwrap());
-        NotifySocket::bind(dir.path(), "a-b", None).unwrap();
+        NotifySocket::bind(dir.path(), "a-b").unwrap();
     }
 
     #[tokio::test]
@@ -162,7 +171,8 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let socket = NotifySocket::bind(dir.path(), "x", Some(65534)).unwrap();
+        let socket = NotifySocket::bind(dir.path(), "x").unwrap();
+        NotifySocket::give(socket.path(), 65534).unwrap();
         let metadata = fs::metadata(socket.path()).unwrap();
         assert_eq!((metadata.uid(), metadata.mode() & 0o777), (65534, 0o600));
     }
