@@ -60,7 +60,7 @@ mod tests {
         let work = || {
             let (asked, released) = (asked.clone(), released.clone());
             move || {
-                drop(released.lock().unwrap().recv());
+                let _ = released.lock().unwrap().recv();
                 asked.fetch_add(1, Ordering::Relaxed)
             }
         };

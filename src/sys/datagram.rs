@@ -60,7 +60,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
 mod tests {
     use super::*;
     use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-    use std::io::{IoSlice, Read};
+    use std::io::{IoSlice, Read, pipe};
     use std::os::unix::net::UnixDatagram;
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
     fn descriptors_that_come_with_a_message_are_closed() {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         pass_credentials(&ours).unwrap();
-        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (mut reader, writer) = pipe().unwrap();
         let fds = [writer.as_raw_fd()];
         sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(b"BARRIER=1")], &[ControlMessage::ScmRights(&fds)], MsgFlags::empty(), None)
             .unwrap();
