@@ -10,7 +10,7 @@
 //! | [`host`] | questions about the whole host | `procfs` |
 //! | [`status`] | living status of processes | `procfs` |
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys` |
-//! | [`supervisor`] | many of them | `subprocess`, `procfs` |
+//! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
 //! | [`store`] | what must outlive the daemon | nobody |
 //! | [`config`] | the configuration file | `subprocess::spec` |

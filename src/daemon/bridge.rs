@@ -33,6 +33,9 @@ impl Reporter for Bridge {
             }
             Notice::RunEnded { name: _, record: _ } => {}
             Notice::RestartScheduled { name, attempt, delay } => self.0.emit(Event::Restarting { name, attempt: attempt.into(), delay }),
+            Notice::ScheduleMissed { name, times, last, why } => {
+                self.0.emit(Event::ScheduleMissed { name, times, last, why: why.as_str() });
+            }
             Notice::OrphanReaped { pid, status } => self.0.emit(Event::OrphanReaped { pid, status: status.returncode() }),
         }
     }

@@ -20,8 +20,8 @@ use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
 use crate::subprocess::vigil::VigilShared;
 use crate::subprocess::{Launch, SubProcessHandle, gate};
-use crate::supervisor::SupervisorHandle;
 use crate::supervisor::leave::Left;
+use crate::supervisor::{SupervisorHandle, schedule};
 use crate::sys;
 use crate::sys::reaper::Mains;
 use crate::telemetry::{Event, Readiness, Telemetry, http};
@@ -129,6 +129,12 @@ impl Prepared {
             refreshed.emit(Event::Refreshed { took: refresh.took, zombies: refresh.zombies });
         }));
         background.spawn(service_manager::keep_alive(supervisor.clone()));
+        let (scheduled, reporter) = (supervisor.clone(), Arc::new(bridge.clone()));
+        background.spawn(async move {
+            if let Err(error) = schedule::run(scheduled, reporter).await {
+                tracing::error!(%error, "nothing is started by its schedule any more");
+            }
+        });
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
         let (closing, closing_seen) = watch::channel(false);

@@ -87,7 +87,7 @@ pub struct View {
     pub cause: Option<Cause>,
     /// Starts that the restart policy made since the last one that somebody asked for.
     pub restarts: u64,
-    /// When the next try is due, in `backoff`.
+    /// When the next try is due, in `backoff`; else when its schedule starts it next.
     pub next_start_at: Option<f64>,
     /// The definition's program.
     pub cmd: Vec<String>,

@@ -79,6 +79,7 @@ pub(super) enum Message {
     WhoIsMain { reply: oneshot::Sender<Option<Identity>> },
     Redefine { spec: Arc<Spec>, reply: oneshot::Sender<()> },
     Unregister { reply: Reply },
+    Scheduled { next: Option<SystemTime> },
     NoMoreStarts,
 }
 
@@ -135,6 +136,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         health: None,
         restarts: 0,
         next_start_at: None,
+        next_scheduled_at: None,
         starts: 0,
         exits: BTreeMap::new(),
     }));
@@ -409,7 +411,12 @@ impl Actor {
             Message::Redefine { spec, reply } => {
                 self.spec = spec.clone();
                 let event = Event::PolicyChanged(spec.policy.clone(), stop_way(&spec));
-                self.published.send_modify(|published| Arc::make_mut(published).spec = spec);
+                self.published.send_modify(|published| {
+                    let published = Arc::make_mut(published);
+                    // Another schedule has other times, which the scheduler says soon.
+                    published.next_scheduled_at = published.next_scheduled_at.filter(|_| spec.schedule == published.spec.schedule);
+                    published.spec = spec;
+                });
                 let _ = reply.send(());
                 Some(event)
             }
@@ -417,6 +424,10 @@ impl Actor {
                 let token = self.token(reply);
                 self.leaving = Some(token);
                 Some(Event::Quit { token: Some(token), way: stop_way(&self.spec), by: EndedBy::Unregister })
+            }
+            Message::Scheduled { next } => {
+                self.published.send_modify(|published| Arc::make_mut(published).next_scheduled_at = next);
+                None
             }
             Message::NoMoreStarts => Some(Event::NoMoreStarts),
         }

@@ -1,7 +1,7 @@
 //! The door to one sub-process: everyone but its actor holds a [`SubProcessHandle`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -163,6 +163,13 @@ impl SubProcessHandle {
             (Answer::Ended(report), _) if report.survivors.is_empty() => Ok(()),
             (Answer::Ended(report), _) => Err(CommandError::Survivors(report.survivors)),
             (other, _) => Err(refused(other)),
+        }
+    }
+
+    /// Says when it is started by the clock, for its view.
+    pub async fn scheduled(&self, next: Option<SystemTime>) {
+        if self.published().next_scheduled_at != next {
+            drop(self.mailbox.send(Message::Scheduled { next }).await);
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Published {
     pub restarts: u64,
     /// When the next try is due.
     pub next_start_at: Option<SystemTime>,
+    /// When it is started by the clock.
+    pub next_scheduled_at: Option<SystemTime>,
     /// Starts altogether, those that failed included.
     pub starts: u64,
     /// Ends altogether, by cause.
@@ -129,7 +131,8 @@ impl Published {
             signal: self.signal(),
             cause: self.end.map(|end| end.cause),
             restarts: self.restarts,
-            next_start_at: self.next_start_at.map(unix_seconds),
+            // In back-off the policy's next try is what counts.
+            next_start_at: self.next_start_at.or(self.next_scheduled_at).map(unix_seconds),
             cmd: spec.cmd.clone(),
             args: spec.args.clone(),
             shell: spec.shell,

@@ -77,6 +77,17 @@ pub enum Notice<'a> {
         /// How long from now.
         delay: Duration,
     },
+    /// Scheduled times passed without a start.
+    ScheduleMissed {
+        /// Which.
+        name: &'a Name,
+        /// How many; counted up to a thousand.
+        times: u32,
+        /// The last of them, on the wall clock.
+        last: SystemTime,
+        /// Why.
+        why: Missed,
+    },
     /// An orphan that came to the daemon was reaped.
     OrphanReaped {
         /// Which.
@@ -84,6 +95,28 @@ pub enum Notice<'a> {
         /// How it ended.
         status: ExitStatus,
     },
+}
+
+/// Why a scheduled time passed without a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// The run before still went on.
+    Overlap,
+    /// It was noticed too late: the host slept, or its clock was set.
+    Late,
+    /// It could not be started: what it requires does not run, or too much waits for it.
+    Refused,
+}
+
+impl Missed {
+    /// In a word, for logs and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlap => "overlap",
+            Self::Late => "late",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// Somebody who is told. Called on the runtime's threads: it must not block.

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::procfs::Look;
 use crate::protocol::{Name, StateName};
 use crate::subprocess::actor::{self, Shared};
+use crate::subprocess::spec::schedule::Schedule;
 use crate::subprocess::{CommandError, Spec, SubProcessHandle};
 
 /// Why a definition was not taken.
@@ -42,12 +43,20 @@ struct Inner {
     shared: Arc<Shared>,
     leaving: AtomicBool,
     leave: Notify,
+    /// Woken whenever something with a schedule came, went or changed.
+    schedules: Notify,
 }
 
 impl SupervisorHandle {
     /// None yet.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self(Arc::new(Inner { registered: RwLock::default(), shared, leaving: AtomicBool::new(false), leave: Notify::new() }))
+        Self(Arc::new(Inner {
+            registered: RwLock::default(),
+            shared,
+            leaving: AtomicBool::new(false),
+            leave: Notify::new(),
+            schedules: Notify::new(),
+        }))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Name, SubProcessHandle>> {
@@ -88,6 +97,7 @@ impl SupervisorHandle {
                 None => {
                     let handle = actor::start(Arc::new(spec), self.0.shared.clone());
                     registered.insert(handle.name().clone(), handle.clone());
+                    self.0.schedules.notify_one();
                     return Ok(handle);
                 }
             }
@@ -97,8 +107,20 @@ impl SupervisorHandle {
                 return Err(RegisterError::Exists(spec.name));
             }
             known.redefine(Arc::new(spec)).await?;
+            self.0.schedules.notify_one();
         }
         Ok(known)
+    }
+
+    /// Those that are started by the clock, with when.
+    pub fn scheduled(&self) -> Vec<(SubProcessHandle, Schedule)> {
+        let with_schedule = |handle: &SubProcessHandle| handle.published().spec.schedule.clone().map(|schedule| (handle.clone(), schedule));
+        self.read().values().filter_map(with_schedule).collect()
+    }
+
+    /// Resolves when what [`SupervisorHandle::scheduled`] answers may have changed.
+    pub async fn schedules_changed(&self) {
+        self.0.schedules.notified().await;
     }
 
     /// The one with this name.
@@ -136,6 +158,7 @@ impl SupervisorHandle {
         let mut registered = self.write();
         if registered.get(handle.name()).is_some_and(|known| known.is_same(handle)) {
             registered.remove(handle.name());
+            self.0.schedules.notify_one();
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! - [`signals`]: which signals reach this process;
 //! - [`limits`]: resource limits of the daemon and what its children get back;
 //! - [`readiness`]: descriptors that the runtime waits for;
+//! - [`wall_timer`]: timers of the clock on the wall;
 //! - [`probe`]: what this kernel can do.
 #![allow(unsafe_code)]
 
@@ -18,6 +19,7 @@ pub mod probe;
 pub mod readiness;
 pub mod reaper;
 pub mod signals;
+pub mod wall_timer;
 
 use std::io;
 

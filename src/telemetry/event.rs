@@ -1,6 +1,6 @@
 //! The closed list of events. Fields, not prose; base units; borrowed, so that an event nobody listens to costs no allocation.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::Value;
 
@@ -53,6 +53,17 @@ pub enum Event<'a> {
         cause: Option<Cause>,
         /// Starts that the restart policy made since the last one that somebody asked for.
         restarts: u64,
+    },
+    /// Scheduled times of a sub-process passed without a start.
+    ScheduleMissed {
+        /// Its registered name.
+        name: &'a Name,
+        /// How many; counted up to a thousand.
+        times: u32,
+        /// The last of them.
+        last: SystemTime,
+        /// Why: `overlap`, `late` or `refused`.
+        why: &'a str,
     },
     /// A process that came to the daemon as an orphan was reaped.
     OrphanReaped {
@@ -165,6 +176,10 @@ pub(super) fn log(event: &Event<'_>) {
         Event::GaveUp { name, cause, restarts } => {
             tracing::error!(target: target::PROCESS, name = name.as_str(), cause = cause.map(Cause::as_str), restarts,
                 "gave up, it stays down until it is executed again");
+        }
+        Event::ScheduleMissed { name, times, last, why } => {
+            let last = last.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            tracing::warn!(target: target::PROCESS, name = name.as_str(), times, last, why, "scheduled times passed without a start");
         }
         Event::OrphanReaped { pid, status } => tracing::debug!(target: target::PROCESS, pid, status, "orphan reaped"),
         Event::RequestServed { command, error, duration, request_id } => {

@@ -111,7 +111,11 @@ impl Own {
             }
             Event::OrphanReaped { .. } => self.orphans_reaped.inc(),
             // Starts and ends of sub-processes are counted by their supervisor, which shows them in its snapshot.
-            Event::StateChanged { .. } | Event::SpawnFailed { .. } | Event::Restarting { .. } | Event::GaveUp { .. } => {}
+            Event::StateChanged { .. }
+            | Event::SpawnFailed { .. }
+            | Event::Restarting { .. }
+            | Event::GaveUp { .. }
+            | Event::ScheduleMissed { .. } => {}
         }
     }
 }

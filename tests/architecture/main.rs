@@ -29,7 +29,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("host", know(&["procfs"])),
         ("status", know(&["procfs"])),
         ("subprocess", know(&["status", "procfs", "sys"])),
-        ("supervisor", know(&["subprocess", "procfs"])),
+        ("supervisor", know(&["subprocess", "procfs", "sys"])),
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
         ("store", know(&[])),
         ("config", know(&["subprocess::spec"])),

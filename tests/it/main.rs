@@ -35,6 +35,8 @@ mod runs;
 #[cfg(test)]
 mod scarce;
 #[cfg(test)]
+mod schedule;
+#[cfg(test)]
 mod starting;
 #[cfg(test)]
 mod storm;

@@ -49,7 +49,7 @@ pub(super) fn status(one: &ViewWithStatus, style: &Style) -> Report {
     block.fact_if("Started", view.started_at.map(|at| instant(at, &style.zone)));
     block.fact("Restarts", view.restarts.to_string());
     block.fact_if("Last end", last_end(view));
-    block.fact_if("Next try", view.next_start_at.map(|at| instant(at, &style.zone)));
+    block.fact_if("Next start", view.next_start_at.map(|at| instant(at, &style.zone)));
     if let Some(status) = &one.status {
         living(&mut block, status);
     }
@@ -273,16 +273,16 @@ registry running for 3d 4h
             report.out,
             "\
 web backoff
-     Wanted: down
-      Ready: no
-       UUID: f3f9e3b2-c7a1-11f0-8de9-0242ac120002
-    Started: 2026-11-19 10:03:05 UTC
-   Restarts: 2
-   Last end: core dump, SIGSEGV
-   Next try: 2026-11-22 14:03:05 UTC
-  Directory: /srv
-     Output: stdout to null, stderr to file:/var/log/registry.err
-    Command: python3 -m egse.registry.server start
+      Wanted: down
+       Ready: no
+        UUID: f3f9e3b2-c7a1-11f0-8de9-0242ac120002
+     Started: 2026-11-19 10:03:05 UTC
+    Restarts: 2
+    Last end: core dump, SIGSEGV
+  Next start: 2026-11-22 14:03:05 UTC
+   Directory: /srv
+      Output: stdout to null, stderr to file:/var/log/registry.err
+     Command: python3 -m egse.registry.server start
 "
         );
     }

@@ -1,8 +1,10 @@
 //! The definition of one sub-process with every default filled in and every value checked.
 //!
-//! - [`probe`]: how it is asked whether it is ready, whether it is well, and to end.
+//! - [`probe`]: how it is asked whether it is ready, whether it is well, and to end;
+//! - [`schedule`]: when it is started by the clock.
 
 pub mod probe;
+pub mod schedule;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use crate::protocol::definition::{Definition, EnvFile, LimitsDefinition, LogDefi
 use crate::protocol::{Name, Overlap, RestartPolicy, Signal};
 
 use probe::{Health, Ready, StopRequest};
+use schedule::Schedule;
 
 /// What is to be run under a name, and how. Two equal specifications are the same definition.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,8 +65,8 @@ pub struct Spec {
     pub log: LogPolicy,
     /// Start it when the daemon starts.
     pub autostart: bool,
-    /// When to start it, as a cron expression.
-    pub schedule: Option<String>,
+    /// When to start it by the clock.
+    pub schedule: Option<Schedule>,
     /// What happens when such a time comes while it runs.
     pub overlap: Overlap,
     /// What decides about a new start.
@@ -287,6 +290,8 @@ impl Spec {
         let ready = definition.ready.as_ref().map(Ready::resolve).transpose();
         let health = definition.health.as_ref().map(Health::resolve).transpose();
         let stop_request = definition.stop_request.as_ref().map(StopRequest::resolve).transpose();
+        let schedule = definition.schedule.as_deref().map(Schedule::parse).transpose();
+        resolved("schedule", schedule.as_ref().map(drop).map_err(Clone::clone));
         resolved("ready", ready.as_ref().map(drop).map_err(Clone::clone));
         resolved("health", health.as_ref().map(drop).map_err(Clone::clone));
         resolved("stop_request", stop_request.as_ref().map(drop).map_err(Clone::clone));
@@ -354,7 +359,7 @@ impl Spec {
             stderr: definition.stderr.unwrap_or(Output::Null),
             log: LogPolicy::resolve(definition.log.unwrap_or_default()),
             autostart: definition.autostart.unwrap_or(false),
-            schedule: definition.schedule,
+            schedule: schedule.ok().flatten(),
             overlap: definition.overlap.unwrap_or(Overlap::Skip),
             policy: Policy {
                 restart: definition.restart.unwrap_or(policy_defaults.restart),
