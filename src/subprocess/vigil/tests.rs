@@ -378,7 +378,7 @@ async fn a_program_is_ended_whole() {
         let definition = serde_json::from_value(json!({"cmd": ["true"]})).unwrap();
         let spec = Arc::new(Spec::resolve("test".parse().unwrap(), definition).unwrap());
         let launch = Launch { env: BTreeMap::from([("DIR".to_owned(), bench.path(""))]), ..Launch::default() };
-        let asked = ask_to_stop(spec, request, launch, bench.shared.clone()).await;
+        let asked = ask_to_stop(spec, request, launch, Some(1), bench.shared.clone()).await;
         assert_eq!(asked.is_ok(), good, "{asked:?}");
         assert!(good || asked.unwrap_err().starts_with("the program took longer than 1.5 s"));
         tokio::time::timeout(SOON, bench.shared.programs_ended()).await.unwrap();
@@ -411,7 +411,7 @@ async fn a_program_that_cannot_be_run_says_so() {
     let request = StopRequest::resolve(&serde_json::from_value(json!({"exec": ["/no/such"]})).unwrap()).unwrap();
     let definition = serde_json::from_value(json!({"cmd": ["true"]})).unwrap();
     let spec = Arc::new(Spec::resolve("test".parse().unwrap(), definition).unwrap());
-    let refused = ask_to_stop(spec, request, Launch::default(), bench.shared.clone()).await.unwrap_err();
+    let refused = ask_to_stop(spec, request, Launch::default(), None, bench.shared.clone()).await.unwrap_err();
     assert!(refused.contains("/no/such") && refused.contains("ENOENT"), "{refused}");
     bench.shared.programs_ended().await;
 }
