@@ -15,6 +15,8 @@ mod frames;
 #[cfg(test)]
 mod hanging;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod notify;
@@ -29,6 +31,8 @@ mod python;
 #[cfg(test)]
 mod quit;
 #[cfg(test)]
+mod ready;
+#[cfg(test)]
 mod reap;
 #[cfg(test)]
 mod runs;
@@ -38,6 +42,8 @@ mod scarce;
 mod schedule;
 #[cfg(test)]
 mod starting;
+#[cfg(test)]
+mod stop_request;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]
