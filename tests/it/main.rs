@@ -5,9 +5,15 @@
 mod harness;
 
 #[cfg(test)]
+mod attributes;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod containment;
+#[cfg(test)]
 mod ctl;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
@@ -16,6 +22,8 @@ mod frames;
 mod hanging;
 #[cfg(test)]
 mod health;
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]

@@ -131,14 +131,14 @@ impl Life {
                 return drop(self.answer.send(Err(message)));
             }
         };
-        let Spawned { identity, fd, guard, .. } = spawned;
+        let Spawned { identity, fd, guard, group, .. } = spawned;
         // Held until nothing is left: it tells whose the processes are that this one starts.
         let _root = self.shared.forest.plant(&uuid, identity);
         self.shared.reaped.notify_one();
         let process = match readiness::watch(fd) {
             Ok(fd) => Process { fd, identity, _guard: guard },
             Err(error) => {
-                self.kill_unwatched(identity, guard, &uuid).await;
+                self.kill_unwatched(identity, guard, Whole { uuid, except: None, group }).await;
                 return drop(self.answer.send(Err(format!("the program cannot be watched: {error}"))));
             }
         };
@@ -162,7 +162,7 @@ impl Life {
             tree::send(process.fd.get_ref(), identity.pid, Signal::KILL);
             sent = Some(identity);
         }
-        let mut ender = Ender::begin(self.shared.forest.clone(), Whole { uuid, except: None }, Signal::KILL, sent);
+        let mut ender = Ender::begin(self.shared.forest.clone(), Whole { uuid, except: None, group }, Signal::KILL, sent);
         let reaped = async {
             if !matches!(end, End::Exited(_)) {
                 process.exited().await;
@@ -200,10 +200,9 @@ impl Life {
     }
 
     /// Ends a program that no descriptor of the runtime could be had for.
-    async fn kill_unwatched(&self, identity: Identity, guard: MainGuard, uuid: &str) {
+    async fn kill_unwatched(&self, identity: Identity, guard: MainGuard, whole: Whole) {
         // Given up, it is an orphan like any other once it has ended.
         drop(guard);
-        let whole = Whole { uuid: uuid.to_owned(), except: None };
         let mut ender = Ender::begin(self.shared.forest.clone(), whole, Signal::KILL, None);
         if let Ok(Some(fd)) = tree::hold(identity) {
             tree::send(&fd, identity.pid, Signal::KILL);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::procfs::testing::{PYTHON, until};
 use crate::procfs::{Root, is_gone, read_stat};
 use crate::protocol::definition::Definition;
+use crate::subprocess::containment::Containment;
 use crate::subprocess::spawn::Spawned;
 use crate::subprocess::spec::probe::StopRequest;
 use crate::sys::reaper::Mains;
@@ -59,7 +60,7 @@ impl Bench {
     fn new() -> Self {
         nix::sys::prctl::set_child_subreaper(true).unwrap();
         let answers = Arc::new(Answers::default());
-        let spawner = Spawner::new(Arc::new(Mains::default()), None);
+        let spawner = Spawner::new(Arc::new(Mains::default()), None, Containment::new(None));
         let shared = VigilShared::new(Arc::new(answers.clone()), spawner, Forest::new(), Arc::default());
         Self { shared: Arc::new(shared), answers, dir: tempfile::tempdir().unwrap() }
     }
