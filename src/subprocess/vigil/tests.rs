@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::output::{Notice, Outputs, Settings, Watcher};
 use crate::procfs::testing::{PYTHON, until};
 use crate::procfs::{Root, is_gone, read_stat};
 use crate::protocol::definition::Definition;
@@ -36,6 +37,13 @@ impl Ask for Arc<Answers> {
     }
 }
 
+/// Is told nothing of logs: there are none.
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn notice(&self, _: &Notice<'_>) {}
+}
+
 struct Bench {
     shared: Arc<VigilShared>,
     answers: Arc<Answers>,
@@ -60,9 +68,11 @@ impl Bench {
     fn new() -> Self {
         nix::sys::prctl::set_child_subreaper(true).unwrap();
         let answers = Arc::new(Answers::default());
-        let spawner = Spawner::new(Arc::new(Mains::default()), None, Containment::new(None));
+        let dir = tempfile::tempdir().unwrap();
+        let places = Settings { logs: dir.path().join("logs"), journal: dir.path().join("journal") };
+        let spawner = Spawner::new(Arc::new(Mains::default()), None, Containment::new(None), Outputs::new(places, Arc::new(Nobody)));
         let shared = VigilShared::new(Arc::new(answers.clone()), spawner, Forest::new(), Arc::default());
-        Self { shared: Arc::new(shared), answers, dir: tempfile::tempdir().unwrap() }
+        Self { shared: Arc::new(shared), answers, dir }
     }
 
     fn path(&self, name: &str) -> String {
