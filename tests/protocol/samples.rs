@@ -348,6 +348,13 @@ pub(crate) fn info() -> Info {
     }
 }
 
+/// The same of a process whose tree the kernel counts memory for.
+pub(crate) fn later_status() -> ProcessStatus {
+    let status = status();
+    let tree = Tree { memory: Some(230_000_000), memory_peak: Some(310_000_000), ..status.tree };
+    ProcessStatus { tree, ..status }
+}
+
 /// What a daemon says that publishes events.
 pub(crate) fn later_info() -> Info {
     Info { events_endpoints: Some(strings(&["ipc:///run/procman/events.sock", "tcp://127.0.0.1:6128"])), ..info() }
@@ -534,6 +541,8 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("list-items", "list", "[HostProcess]", vec![host_process()], "With `items` it is `processes`.");
     let one = ViewWithStatus { view: running_view(), status: Some(shy_status()) };
     reply!("status", "status", "ViewWithStatus", one, "One whose kernel does not show everything.");
+    let counted = ViewWithStatus { view: view(), status: Some(later_status()) };
+    reply!("status-counted", "status", "ViewWithStatus", counted, "One whose memory is counted for the whole tree.");
     reply!("status-all", "status", "StatusOfAll", status_of_all(), "The daemon, one that runs, one that does not.");
     reply!("zombies", "zombies", "[NamedProcess]", vec![NamedProcess { cmdline: vec![], ..named_process() }], "A zombie.");
     reply!("processes", "processes", "[HostProcess]", vec![host_process()], "One process matches.");
