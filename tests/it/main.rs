@@ -21,6 +21,8 @@ mod frames;
 #[cfg(test)]
 mod hanging;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod leaving;
@@ -43,6 +45,8 @@ mod python;
 #[cfg(test)]
 mod quit;
 #[cfg(test)]
+mod ready;
+#[cfg(test)]
 mod reap;
 #[cfg(test)]
 mod runs;
@@ -52,6 +56,8 @@ mod scarce;
 mod schedule;
 #[cfg(test)]
 mod starting;
+#[cfg(test)]
+mod stop_request;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]
