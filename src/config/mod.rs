@@ -1,10 +1,10 @@
 //! The configuration file: TOML text to a checked [`Config`], with every mistake told at once, each with its file, line and key.
 //!
 //! - [`diagnostic`]: one remark about a file, and the list of all that is wrong;
-//! - [`endpoint`]: where the control door opens;
+//! - [`endpoint`]: where a door opens, for commands or for events;
 //! - [`places`]: the paths used where nobody says another, for root and for everybody else;
 //! - `document`: text to tables whose every value knows its line;
-//! - `settings`: `[daemon]`, `[control]`, `[metrics]`;
+//! - `settings`: `[daemon]`, `[control]`, `[events]`, `[metrics]`;
 //! - `process`: `[defaults]` and `[[process]]`;
 //! - `load`: the only one that touches the file system: reads files, follows `include`, asks for users and groups.
 //!
@@ -39,14 +39,30 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where its sockets are.
     pub runtime_dir: PathBuf,
+    /// Where runs get their control groups.
+    pub cgroup: Cgroup,
     /// The control door.
     pub control: Control,
+    /// Where events are published.
+    pub events: Events,
     /// Metrics over HTTP.
     pub metrics: Metrics,
     /// The sub-processes, in the order of the file; those of included files follow, in the order of the files. No two have the same name.
     pub processes: Vec<Spec>,
     /// The configuration file, absolute. It need not exist: without `--config` the built-in defaults do.
     pub source: PathBuf,
+}
+
+/// `daemon.cgroup`: where runs get a control group (cgroup v2) of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cgroup {
+    /// Below the daemon's own, where that is possible; else nowhere.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Below this one, which must be possible.
+    At(PathBuf),
 }
 
 /// `[control]`
@@ -60,6 +76,13 @@ pub struct Control {
     pub socket_mode: u32,
     /// Group of an ipc socket; `None` leaves the daemon's own.
     pub socket_group: Option<String>,
+}
+
+/// `[events]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Events {
+    /// Where subscribers come in; no two the same, none of them one of [`Control::endpoints`]. Mode and group of an ipc socket are those of `[control]`.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// `[metrics]`

@@ -3,12 +3,16 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::sync::Arc;
 
-use crate::config::{Config, Endpoint};
-use crate::control::{Bound, Limits};
+use crate::config::{Cgroup, Config, Endpoint};
+use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
+use crate::control::{Bound, Limits, Publisher};
 use crate::protocol::reply::Capabilities;
 use crate::store::StateDir;
+use crate::subprocess::containment::{Groups, Place};
+use crate::sys::cgroup::Controllers;
 use crate::sys::limits::{Nofile, raise_nofile};
 use crate::sys::{probe, reaper, signals};
 
@@ -19,9 +23,12 @@ use super::sockets::{SocketFile, bind_ipc};
 pub struct Prepared {
     pub(super) config: Config,
     pub(super) bound: Vec<Bound>,
+    pub(super) publisher: Publisher,
     pub(super) metrics: Option<(TcpListener, SocketAddr)>,
     pub(super) nofile: Option<Nofile>,
     pub(super) capabilities: Capabilities,
+    /// Where runs get their control groups; given up on the way out.
+    pub(super) groups: Option<KeptGroups>,
     /// Removed on the way out, before the state directory is given up.
     pub(super) socket_files: Vec<SocketFile>,
     pub(super) state_dir: StateDir,
@@ -57,11 +64,22 @@ impl Prepared {
         for endpoint in &config.control.endpoints {
             match endpoint {
                 Endpoint::Ipc(path) => {
-                    let (socket, file) = bind_ipc(&context, path, &config.control, limits)?;
+                    let bind = |endpoint: &str| Bound::bind(&context, endpoint, limits);
+                    let (socket, file) = bind_ipc(path, &config.control, TAKE_REQUESTS, bind)?;
                     bound.push(socket);
                     socket_files.push(file);
                 }
                 Endpoint::Tcp { .. } => bound.push(Bound::bind(&context, &endpoint.to_string(), limits)?),
+            }
+        }
+        let mut publisher = Publisher::new(&context)?;
+        for endpoint in &config.events.endpoints {
+            match endpoint {
+                Endpoint::Ipc(path) => {
+                    let ((), file) = bind_ipc(path, &config.control, PUBLISH, |endpoint| publisher.bind(endpoint))?;
+                    socket_files.push(file);
+                }
+                Endpoint::Tcp { .. } => publisher.bind(&endpoint.to_string())?,
             }
         }
         let metrics = config.metrics.listen.map(listen).transpose()?;
@@ -71,13 +89,49 @@ impl Prepared {
             tracing::warn!(%error, "orphaned descendants will not come to the daemon");
         }
         let nofile = raise_nofile().inspect_err(|error| tracing::warn!(%error, "cannot raise the limit on open descriptors")).ok();
+        let groups = find_groups(&config.cgroup, &state_dir)?;
         let capabilities = Capabilities {
-            cgroup: false,
+            cgroup: groups.is_some(),
             pidfd_exit_info: probe::pidfd_exit_info(),
             curve: zmq::has("curve").unwrap_or(false),
             subreaper: reaper::is_subreaper(),
         };
-        Ok(Self { config, bound, metrics, nofile, capabilities, socket_files, state_dir, _context: context })
+        Ok(Self { config, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context })
+    }
+}
+
+/// Removes all groups of the daemon when dropped, which blocks for a second at most.
+pub(super) struct KeptGroups(pub(super) Arc<Groups>);
+
+impl Drop for KeptGroups {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+fn find_groups(wanted: &Cgroup, state_dir: &StateDir) -> Result<Option<KeptGroups>, StartError> {
+    let place = match wanted {
+        Cgroup::Off => {
+            tracing::info!("runs have no control groups: daemon.cgroup is \"off\"");
+            return Ok(None);
+        }
+        Cgroup::Auto => Place::Auto,
+        Cgroup::At(path) => Place::At(path.clone()),
+    };
+    // One daemon at a time holds a state directory: whatever is there under its name is ours.
+    let directory =
+        std::fs::metadata(state_dir.path()).map_err(|source| StartError::System { what: "cannot look at the state directory", source })?;
+    match Groups::find(&place, &format!("{:x}-{:x}", directory.dev(), directory.ino())) {
+        Ok(groups) => {
+            let Controllers { memory, pids, .. } = groups.controllers();
+            tracing::info!(path = %groups.path().display(), memory, pids, "each run gets a control group of its own");
+            Ok(Some(KeptGroups(groups)))
+        }
+        Err(why) if place == Place::Auto => {
+            tracing::info!(%why, "runs have no control groups: their processes are known by parentage, session and environment");
+            Ok(None)
+        }
+        Err(why) => Err(why.into()),
     }
 }
 

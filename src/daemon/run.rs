@@ -15,7 +15,9 @@ use crate::probe::Asker;
 use crate::procfs::Forest;
 use crate::protocol::Origin;
 use crate::status::Monitor;
+use crate::store::InMemory;
 use crate::subprocess::actor::Shared;
+use crate::subprocess::containment::Containment;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
 use crate::subprocess::vigil::VigilShared;
@@ -24,11 +26,12 @@ use crate::supervisor::leave::Left;
 use crate::supervisor::{SupervisorHandle, schedule};
 use crate::sys;
 use crate::sys::reaper::Mains;
-use crate::telemetry::{Event, Readiness, Telemetry, http};
+use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 
 use super::bridge::{Bridge, snapshot};
 use super::exit::StartError;
 use super::prepare::Prepared;
+use super::publish::publish;
 use super::{orphans, service_manager, strays};
 
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs must not keep the others from being served.
@@ -87,7 +90,7 @@ fn uuid_node() -> [u8; 6] {
 impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
     pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
-        let Self { config, bound, metrics, nofile, capabilities, socket_files, state_dir, _context: context } = self;
+        let Self { config, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
         sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
@@ -96,10 +99,15 @@ impl Prepared {
 
         let mains = Arc::new(Mains::default());
         let forest = Forest::new();
+        if groups.is_some() {
+            forest.by_groups();
+        }
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
-        let bridge = Bridge(telemetry.clone());
+        let feed = Feed::new(&uuid);
+        let telemetry = telemetry.publishing(feed.clone());
+        let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history: Arc::new(InMemory::default()) };
         let reaped = Arc::new(Notify::new());
-        let spawner = Spawner::new(mains.clone(), nofile);
+        let spawner = Spawner::new(mains.clone(), nofile, Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
@@ -152,10 +160,14 @@ impl Prepared {
             started_at: unix_seconds(SystemTime::now()),
             hostname: sysinfo::System::host_name().unwrap_or_default(),
             endpoints: endpoints.clone(),
+            events_endpoints: publisher.endpoints().to_vec(),
             metrics_endpoint: metrics_endpoint.clone(),
             capabilities,
         };
-        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, Arc::new(bridge));
+        let publishing = publisher.open().map_err(system("cannot watch the socket of events"))?;
+        doors.spawn(publish(feed, publishing, closing_seen.clone()));
+        let (observer, records) = (Arc::new(bridge.clone()), Arc::new(bridge));
+        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, observer, records);
         let service = Arc::new(service);
 
         let mut autostart = Vec::new();
@@ -195,6 +207,7 @@ impl Prepared {
         tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
         let left = leave_all(&supervisor, &mut signals).await;
         let strays = strays::end(&forest).await;
+        drop(tokio::task::spawn_blocking(move || drop(groups)).await);
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}

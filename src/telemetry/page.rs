@@ -96,7 +96,7 @@ pub(crate) mod tests {
             fds: Some(17),
             io: Io { read_bytes: Some(4096), write_bytes: Some(8192) },
             context_switches: ContextSwitches { voluntary: 100, involuntary: 3 },
-            tree: Tree { processes: 2, rss: 140_000_000, cpu_percent: 3.0 },
+            tree: Tree { processes: 2, rss: 140_000_000, cpu_percent: 3.0, ..Tree::default() },
         }
     }
 
@@ -125,6 +125,7 @@ pub(crate) mod tests {
                 cwd: None,
                 stdout: "null".into(),
                 stderr: "null".into(),
+                message: None,
             },
             status: Some(Arc::new(status(pid, &uuid))),
             starts: 2,

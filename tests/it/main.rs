@@ -5,15 +5,23 @@
 mod harness;
 
 #[cfg(test)]
+mod attributes;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod containment;
+#[cfg(test)]
 mod ctl;
+#[cfg(test)]
+mod events;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod hanging;
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub(super) fn status(one: &ViewWithStatus, style: &Style) -> Report {
     block.fact_if("Started", view.started_at.map(|at| instant(at, &style.zone)));
     block.fact("Restarts", view.restarts.to_string());
     block.fact_if("Last end", last_end(view));
+    block.fact_if("Because", view.message.as_deref());
     block.fact_if("Next start", view.next_start_at.map(|at| instant(at, &style.zone)));
     if let Some(status) = &one.status {
         living(&mut block, status);
@@ -72,7 +73,8 @@ fn living(block: &mut Block, status: &ProcessStatus) {
     }
     block.fact("Switches", format!("{} voluntary, {} involuntary", context_switches.voluntary, context_switches.involuntary));
     let processes = count(tree.processes, "process", "processes");
-    block.fact("Tree", format!("{processes}, {} resident, {} % CPU", size(tree.rss), percent(tree.cpu_percent)));
+    let charged = tree.memory.map(|bytes| format!(" ({} charged)", size(bytes))).unwrap_or_default();
+    block.fact("Tree", format!("{processes}, {} resident{charged}, {} % CPU", size(tree.rss), percent(tree.cpu_percent)));
 }
 
 /// `status`: the daemon on one line, and a table of what the sub-processes use.
@@ -187,6 +189,7 @@ mod tests {
             cwd: None,
             stdout: "null".into(),
             stderr: "file:/var/log/registry.err".into(),
+            message: None,
         }
     }
 
@@ -202,7 +205,7 @@ mod tests {
             fds: Some(12),
             io: Io { read_bytes: Some(1_258_291), write_bytes: Some(0) },
             context_switches: ContextSwitches { voluntary: 1024, involuntary: 7 },
-            tree: Tree { processes: 3, rss: 42_046_849, cpu_percent: 3.0 },
+            tree: Tree { processes: 3, rss: 42_046_849, cpu_percent: 3.0, ..Tree::default() },
         }
     }
 

@@ -12,6 +12,9 @@ use super::daemon::Daemon;
 use super::marked::{Marker, VARIABLE};
 use super::{DEADLINE, pause};
 
+/// The environment variable that says how the daemons of all tests hold processes together: "auto" (the default) or "off", as `daemon.cgroup`.
+const CGROUP: &str = "PROCMAN_TEST_CGROUP";
+
 /// Everything a daemon is started with, in a directory of its own.
 pub(crate) struct Setup {
     pub(super) dir: TempDir,
@@ -20,7 +23,9 @@ pub(crate) struct Setup {
     processes: String,
     /// Of `[daemon]`, more of `[control]`, and of `[metrics]`.
     state_dir: String,
+    cgroup: String,
     control: String,
+    events: String,
     endpoints: Vec<String>,
     listen: String,
     environment: Vec<(String, String)>,
@@ -45,7 +50,9 @@ impl Setup {
             marker: Marker::new(),
             processes: processes.to_owned(),
             state_dir: "state".to_owned(),
+            cgroup: std::env::var(CGROUP).unwrap_or_else(|_| "auto".to_owned()),
             control: String::new(),
+            events: String::new(),
             endpoints: vec!["ipc://{dir}/c.sock".to_owned()],
             listen: "127.0.0.1:0".to_owned(),
             environment: Vec::new(),
@@ -77,9 +84,21 @@ impl Setup {
         self
     }
 
+    /// Lines for `[events]`.
+    pub(crate) fn events(mut self, lines: &str) -> Self {
+        self.events = lines.to_owned();
+        self
+    }
+
     /// Another state directory.
     pub(crate) fn state_dir(mut self, path: &str) -> Self {
         self.state_dir = path.to_owned();
+        self
+    }
+
+    /// Another place for control groups than [`CGROUP`] says.
+    pub(crate) fn cgroup(mut self, place: &str) -> Self {
+        self.cgroup = place.to_owned();
         self
     }
 
@@ -120,9 +139,9 @@ impl Setup {
     /// Writes the configuration and returns where.
     fn write_config(&self) -> PathBuf {
         let path = self.dir.path().join("procmand.toml");
-        let Self { state_dir, control, endpoints, listen, processes, .. } = self;
+        let Self { state_dir, cgroup, control, events, endpoints, listen, processes, .. } = self;
         let text = format!(
-            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\n[control]\nendpoints = {endpoints:?}\n{control}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
+            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\ncgroup = '{cgroup}'\n[control]\nendpoints = {endpoints:?}\n{control}\n[events]\n{events}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
         );
         fs::write(&path, self.fill_in(&text)).unwrap();
         path
