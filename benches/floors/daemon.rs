@@ -43,6 +43,32 @@ pub(crate) struct Daemon {
     _directory: tempfile::TempDir,
 }
 
+/// How a daemon holds the processes of a run together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Containment {
+    /// As it comes: by control groups, where it may make them.
+    Best,
+    /// Without them.
+    Forest,
+}
+
+impl Containment {
+    /// Those that differ on this host, each with what is said of it behind what is measured.
+    pub(crate) fn kinds() -> Outcome<Vec<(Self, &'static str)>> {
+        let daemon = Daemon::start()?;
+        let groups = daemon.info.capabilities.cgroup;
+        daemon.leave()?;
+        Ok(if groups { vec![(Self::Best, ""), (Self::Forest, ", without cgroups")] } else { vec![(Self::Best, ", without cgroups")] })
+    }
+
+    fn configuration(self) -> &'static str {
+        match self {
+            Self::Best => "",
+            Self::Forest => "daemon.cgroup = 'off'\n",
+        }
+    }
+}
+
 /// Memory of a process in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryUse {
@@ -53,16 +79,16 @@ pub(crate) struct MemoryUse {
 impl Daemon {
     /// A daemon without sub-processes, at a Unix socket and at a free port of the loopback interface.
     pub(crate) fn start() -> Outcome<Self> {
-        Self::start_with("")
+        Self::start_with(Containment::Best)
     }
 
-    /// The same with further lines of configuration.
-    pub(crate) fn start_with(further: &str) -> Outcome<Self> {
+    /// The same with this way to hold processes together.
+    pub(crate) fn start_with(containment: Containment) -> Outcome<Self> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("floors.toml");
         let common = "daemon.state_dir = 'state'\ndaemon.runtime_dir = 'run'\nmetrics.listen = '127.0.0.1:0'\n\
                       control.endpoints = ['ipc://./run/control.sock', 'tcp://127.0.0.1:*']\n";
-        fs::write(&config, format!("{common}{further}"))?;
+        fs::write(&config, format!("{common}{}", containment.configuration()))?;
         let log = directory.path().join("log");
         let mut process = Process::new(env!("CARGO_BIN_EXE_procmand"))
             .arg("--config")

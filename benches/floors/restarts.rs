@@ -19,7 +19,7 @@ use procman::protocol::{RestartPolicy, Signal};
 use procman::sys::pidfd::PidFd;
 
 use crate::Outcome;
-use crate::daemon::{Daemon, names};
+use crate::daemon::{Containment, Daemon, names};
 use crate::peers::{Farewell, Keeper, Peer};
 use crate::sample::Samples;
 use crate::table::Row;
@@ -134,8 +134,8 @@ fn bare_loop(stage: &Stage) -> Outcome<Keeper> {
     Keeper::start(&mut command, Farewell::ToChildren)
 }
 
-fn daemon(stage: &Stage, neighbours: usize) -> Outcome<Daemon> {
-    let mut daemon = Daemon::start()?;
+fn daemon(stage: &Stage, containment: Containment, neighbours: usize) -> Outcome<Daemon> {
+    let mut daemon = Daemon::start_with(containment)?;
     let neighbours = names(0..neighbours)?;
     daemon.register(&neighbours)?;
     daemon.execute_pipelined(&neighbours)?;
@@ -169,9 +169,9 @@ fn measure_peer(peer: &Peer) -> Outcome<Samples> {
 }
 
 /// Times a daemon with so many other sub-processes, in turns with the bare loop.
-fn measure_daemon(neighbours: usize) -> Outcome<(Samples, Samples)> {
+fn measure_daemon(containment: Containment, neighbours: usize) -> Outcome<(Samples, Samples)> {
     let mut bare = Contestant::new(bare_loop)?;
-    let mut daemon = Contestant::new(|stage| daemon(stage, neighbours))?;
+    let mut daemon = Contestant::new(|stage| daemon(stage, containment, neighbours))?;
     for _ in 0..ROUNDS {
         bare.round()?;
         daemon.round()?;
@@ -181,11 +181,15 @@ fn measure_daemon(neighbours: usize) -> Outcome<(Samples, Samples)> {
 }
 
 pub(crate) fn measure() -> Outcome<Vec<Row>> {
-    let (alone, bare) = measure_daemon(0)?;
-    let [p50, p90, max] = rows("", &alone, &bare);
-    let mut table = vec![p50.ratio_at_most(2.0), p90, max];
-    let (crowded, bare_beside) = measure_daemon(NEIGHBOURS)?;
-    table.extend(rows(&format!(" beside {NEIGHBOURS} others"), &crowded, &bare_beside));
+    let (mut table, mut floor) = (Vec::new(), Samples::default());
+    for (containment, word) in Containment::kinds()? {
+        let (alone, bare) = measure_daemon(containment, 0)?;
+        let [p50, p90, max] = rows(word, &alone, &bare);
+        table.extend([p50.ratio_at_most(2.0), p90, max]);
+        let (crowded, bare_beside) = measure_daemon(containment, NEIGHBOURS)?;
+        table.extend(rows(&format!("{word}, beside {NEIGHBOURS} others"), &crowded, &bare_beside));
+        floor = bare;
+    }
 
     let measured = std::thread::scope(|scope| {
         let measure =
@@ -196,7 +200,7 @@ pub(crate) fn measure() -> Outcome<Vec<Row>> {
     for (peer, measured) in Peer::ALL.iter().zip(measured) {
         let what = format!(", {}", peer.name);
         match measured? {
-            Some(samples) => table.extend(rows(&what, &samples, &bare)),
+            Some(samples) => table.extend(rows(&what, &samples, &floor)),
             None => table.push(Row::without(format!("SIGKILL until the new one runs{what}"), "not installed")),
         }
     }
