@@ -3,6 +3,9 @@
 //! Absolute times move by half from one machine, and from one minute, to the next; a ratio to something that cannot be done faster, measured in
 //! turns with it, says more. Nothing here passes or fails: it prints a table, and people judge.
 //!
+//! On a machine that is busy with other things every change from one thread to the next waits for its turn, and who changes oftener looks worse than
+//! it is. Root measures as on a quiet one there by going before all others: `chrt --rr 1 cargo bench --bench floors` (build it before).
+//!
 //! - [`daemon`]: the real `procmand` of the release build, on a configuration of its own, and what it is asked;
 //! - [`peers`]: other supervisors, on scratch directories of their own;
 //! - [`table`]: rows and their print; [`sample`]: times, and what they come to;
