@@ -3,6 +3,8 @@
 //! Each number has a daemon of its own, and nothing of the other runs meanwhile: every look at the processes of the host would see it. The floor of
 //! a row is what each of the 200 costs, so its ratio is the growth; where the kernel's own part grows, the row of bare starts shows by how much.
 
+use std::time::Duration;
+
 use procman::protocol::Name;
 use procman::protocol::reply::StatusOfAll;
 use procman::protocol::request::{Command, Status};
@@ -19,6 +21,8 @@ const MANY: usize = 2000;
 const ROUNDS: usize = 3;
 /// How often each answer is asked for in a round.
 const ANSWERS: usize = 10;
+/// After so long no status is fresh any more, so that all of them are looked at for each answer: a few would otherwise be answered as last seen.
+const STALE: Duration = Duration::from_millis(30);
 /// Cost of each of many, in that of each of few.
 const GROWTH: f64 = 1.2;
 
@@ -52,6 +56,7 @@ impl Costs {
         self.resident.push(running.rss as f64 - idle.rss as f64);
         self.unique.push(running.uss as f64 - idle.uss as f64);
         for _ in 0..ANSWERS {
+            daemon.let_pass(STALE)?;
             let all: StatusOfAll = self.status.time(|| daemon.ask(&Command::Status(Status { name: None })))?;
             if all.processes.iter().filter(|each| each.status.is_some()).count() != names.len() {
                 return Err("not all of them have a status".into());
