@@ -9,12 +9,13 @@
 //! - [`daemon`]: the real `procmand` of the release build, on a configuration of its own, and what it is asked;
 //! - [`peers`]: other supervisors, on scratch directories of their own;
 //! - [`table`]: rows and their print; [`sample`]: times, and what they come to;
-//! - [`status`], [`starts`], [`restarts`], [`host`], [`memory`], [`scale`]: the parts, what is measured.
+//! - [`status`], [`starts`], [`restarts`], [`host`], [`memory`], [`scale`], [`logs`]: the parts, what is measured.
 
 #![allow(clippy::print_stdout)] // printing is what it is for
 
 mod daemon;
 mod host;
+mod logs;
 mod memory;
 mod peers;
 mod restarts;
@@ -34,13 +35,14 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// A part of the measuring, by its name on the command line.
 type Part = (&'static str, fn() -> Outcome<Vec<Row>>);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("status", status::measure),
     ("starts", starts::measure),
     ("restarts", restarts::measure),
     ("host", host::measure),
     ("memory", memory::measure),
     ("scale", scale::measure),
+    ("logs", logs::measure),
 ];
 
 fn main() -> ExitCode {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let result = match arguments.split_first() {
         Some((first, rest)) if first == status::ECHO => status::echo(rest),
         Some((first, rest)) if first == restarts::KEEPER => restarts::keep_up(rest),
+        Some((first, rest)) if first == logs::WRITER => logs::write(rest),
         _ => run(&arguments),
     };
     match result {

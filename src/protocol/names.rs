@@ -89,6 +89,8 @@ words! {
         Events = "events",
         /// The runs that have ended.
         History = "history",
+        /// What the sub-process has written to its standard output or error.
+        Logs = "logs",
         /// Leave, after the sub-processes have been quit.
         Shutdown = "shutdown",
     }
@@ -151,6 +153,14 @@ words! {
         GaveUp = "gave_up",
         /// Scheduled times of a sub-process passed without a start.
         ScheduleMissed = "schedule_missed",
+        /// Something is wrong with a log.
+        LogProblem = "log_problem",
+        /// Nothing is wrong with it any more.
+        LogRecovered = "log_recovered",
+        /// The disk of the logs is full.
+        LogDiskFull = "log_disk_full",
+        /// There is room on it again.
+        LogDiskRoom = "log_disk_room",
     }
 }
 

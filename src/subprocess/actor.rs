@@ -27,7 +27,7 @@ use super::published::{Health, Published, PublishedRun};
 use super::report::{Notice, Reporter, RunRecord};
 use super::spawn::{Launch, Operation, SpawnFailure, Spawned, Spawner};
 use super::spec::Spec;
-use super::spec::probe::{HealthSource, ReadySource};
+use super::streams;
 use super::tree::{Ender, Ending, Whole};
 use super::vigil::{self, NotifySocket, Sign, Vigil, VigilShared, WatchedRun};
 
@@ -139,6 +139,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         next_scheduled_at: None,
         starts: 0,
         exits: BTreeMap::new(),
+        log: streams::define(shared.spawner.outputs(), &spec),
     }));
     let handle = SubProcessHandle::new(spec.name.clone(), sender, receiver, shared.clone());
     let actor = Actor {
@@ -334,7 +335,7 @@ impl Actor {
 
     /// A new process is ours: keeps watch over it from here on.
     fn take_process(&mut self, spawned: Spawned, notify: Option<NotifySocket>) -> Event<Launch, SpawnFailure> {
-        let Spawned { identity, fd, guard, group, started, started_at } = spawned;
+        let Spawned { identity, fd, guard, group, started, started_at, leases } = spawned;
         let Some(begun) = self.begun.as_mut().map(Arc::make_mut) else {
             return self.give_up_process(identity, guard, &std::io::Error::from_raw_os_error(libc::ECANCELED));
         };
@@ -358,7 +359,8 @@ impl Actor {
             Vigil::begin(WatchedRun { spec, launch, uuid, main: identity, notify, shared })
         });
         let main = Some(Main { fd, _guard: guard });
-        self.live = Some(Live { uuid, identity, main, ender: None, vigil, stop_request: None, group, _root: root });
+        self.live =
+            Some(Live { uuid, identity, main, ender: None, vigil, refusal: None, stop_request: None, group, _leases: leases, _root: root });
         // An orphan may have stood behind this child while it was nobody's.
         self.shared.reaped.notify_one();
         Event::Spawned { pid: identity.pid }
@@ -413,11 +415,12 @@ impl Actor {
             Message::Redefine { spec, reply } => {
                 self.spec = spec.clone();
                 let event = Event::PolicyChanged(spec.policy.clone(), stop_way(&spec));
+                let log = streams::define(self.shared.spawner.outputs(), &spec);
                 self.published.send_modify(|published| {
                     let published = Arc::make_mut(published);
                     // Another schedule has other times, which the scheduler says soon.
                     published.next_scheduled_at = published.next_scheduled_at.filter(|_| spec.schedule == published.spec.schedule);
-                    published.spec = spec;
+                    (published.spec, published.log) = (spec, log);
                 });
                 let _ = reply.send(());
                 Some(event)
@@ -513,6 +516,9 @@ impl Actor {
             if self.leaving == Some(token) {
                 self.leaving = None;
                 self.done = matches!(&answer, Answer::Ended(report) if report.survivors.is_empty());
+                if self.done {
+                    self.shared.spawner.outputs().forget(&self.spec.name);
+                }
             }
             if let Some(reply) = self.waiting.remove(&token) {
                 drop(reply.send((answer, published.clone()))); // the caller may have given up waiting
@@ -564,9 +570,7 @@ impl Actor {
 
     /// Where a sub-process that says so itself will say that it is ready.
     fn notify_socket(&self, uuid: &str) -> Result<Option<NotifySocket>, SpawnFailure> {
-        let wanted = self.spec.ready.as_ref().is_some_and(|ready| ready.source == ReadySource::Notify)
-            || self.spec.health.as_ref().is_some_and(|health| matches!(health.source, HealthSource::Notify(_)));
-        if !wanted {
+        if !NotifySocket::is_wanted(&self.spec) {
             return Ok(None);
         }
         let bound = NotifySocket::bind(&self.shared.runtime_dir, uuid);
@@ -584,13 +588,17 @@ impl Actor {
         let (Some(live), Some(request)) = (&mut self.live, &self.spec.stop_request) else {
             return self.queued.push_back(Event::StopRequestFailed);
         };
+        live.stop_asking();
         let launch = self.begun.as_ref().map(|begun| begun.launch.clone()).unwrap_or_default();
-        live.stop_request = Some(vigil::ask_to_stop(self.spec.clone(), request.clone(), launch, self.shared.vigil.clone()).boxed());
+        live.stop_request = Some(
+            vigil::ask_to_stop(self.spec.clone(), request.clone(), launch, Some(live.identity.pid), self.shared.vigil.clone()).boxed(),
+        );
     }
 
     /// Counts a run that is over, and hands its record up.
     fn run_ended(&mut self, end: End) {
         let mut message = None;
+        let refusal = self.live.as_mut().and_then(|live| live.refusal.take());
         self.published.send_modify(|published| {
             let published = Arc::make_mut(published);
             *published.exits.entry(end.cause).or_default() += 1;
@@ -598,7 +606,10 @@ impl Actor {
             published.reloading = false;
             // What it said of itself while it lived is no reason for its end.
             if !matches!(end.cause, Cause::SpawnFailed | Cause::Health) {
-                published.message = (end.cause == Cause::StartTimeout).then(|| "it was not ready in time".to_owned());
+                published.message = (end.cause == Cause::StartTimeout).then(|| match &refusal {
+                    Some(refusal) => format!("it was not ready in time: {refusal}"),
+                    None => "it was not ready in time".to_owned(),
+                });
             }
             message = published.message.clone();
         });
@@ -625,6 +636,7 @@ impl Actor {
             return;
         };
         live.stop_request = None;
+        live.stop_asking();
         // The main gets it at once, without looking for the others first: that needs no further descriptor, and most trees are one process.
         let mut sent = None;
         if let Some(main) = &live.main {

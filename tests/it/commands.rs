@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use procman::client::{Client, ClientError};
 use procman::protocol::definition::{Definition, Output};
 use procman::protocol::reply::{
-    Each, Ended, Executed, HostProcess, HostProcessInfo, Info, NamedProcess, Nothing, Pong, RunningPids, Signalled, StatusOfAll,
-    Unregistered, View, ViewWithStatus,
+    Each, Ended, Executed, HostProcess, HostProcessInfo, Info, LogLines, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids,
+    Signalled, StatusOfAll, Unregistered, View, ViewWithStatus,
 };
 use procman::protocol::request::{
-    ByName, Command, Execute, IsProcessRunning, Items, List, Match, NoArgs, Quit, Reap, Register, Restart, SendSignal, Shutdown, Status,
+    ByName, Command, Events, Execute, History, IsProcessRunning, Items, List, LogStream, Logs, Match, NoArgs, Quit, Reap, Register,
+    Restart, SendSignal, Shutdown, Status,
 };
 use procman::protocol::{Cause, CommandName, Detail, ErrorCode, Name, Signal, StateName, VERSION, Wanted};
 use serde::de::DeserializeOwned;
@@ -64,7 +65,7 @@ fn every_command_has_its_answer() {
     assert!(!client.ask::<bool>(Command::Exists(web())) && !client.ask::<bool>(Command::IsRunning(web())));
 
     let (args, env) = (vec!["extra".to_owned()], BTreeMap::from([("B".to_owned(), "run".to_owned())]));
-    let executed: Executed = client.ask(Command::Execute(Execute { name: name("web"), args, env }));
+    let executed: Executed = client.ask(Command::Execute(Execute { name: name("web"), args, env, wait: false, timeout: None }));
     assert_eq!((executed.name.as_str(), executed.state), ("web", StateName::Running));
     assert_eq!(daemon.lines("out", 1), ["extra own run"]);
     assert!(client.ask::<bool>(Command::Exists(web())) && client.ask::<bool>(Command::IsRunning(web())));
@@ -114,6 +115,13 @@ fn every_command_has_its_answer() {
     assert_eq!((reaped.survivors, reaped.terminated.len(), reaped.signal), (0, 2, Some(15)));
     let quit: Ended = client.ask(Command::Quit(Quit { name: Some(name("web")), ..Quit::default() }));
     assert_eq!((quit.survivors, quit.returncode, quit.terminated.len()), (0, Some(-15), 0), "it did not run any more");
+    let replay: Replay = client.ask(Command::Events(Events::default()));
+    assert!(replay.complete && replay.daemon == info.uuid && replay.next == replay.events.len() as u64 + 1, "{replay:?}");
+    let history: Vec<PastRun> = client.ask(Command::History(History { name: Some(name("web")), limit: None }));
+    let uuids: Vec<_> = history.iter().map(|run| run.uuid.as_str()).collect();
+    assert_eq!(uuids, [&restarted.uuid, &executed.uuid], "newest first");
+    let logs = Logs { name: name("web"), stream: LogStream::Stdout, lines: None, offset: None, max_bytes: None };
+    assert_eq!(client.ask::<LogLines>(Command::Logs(logs)).lines, ["extra own run", "/bin/sh own own"], "what its file holds");
     assert_eq!(client.ask::<Unregistered>(Command::Unregister(web())).name, name("web"));
     assert_eq!(client.ask::<Nothing>(Command::Shutdown(Shutdown::default())), Nothing {});
     assert_eq!(daemon.wait_exit().code(), Some(0));
@@ -297,7 +305,9 @@ fn a_client_over_tcp_is_served_as_one_over_ipc() {
     let daemon = Setup::new(SLEEPER).tcp().start();
     let endpoint = daemon.tcp().parse().unwrap();
     let mut client = Client::connect(&endpoint, Default::default()).unwrap();
-    let executed: Executed = client.request(&Command::Execute(Execute { name: name("web"), args: vec![], env: BTreeMap::new() })).unwrap();
+    let executed: Executed = client
+        .request(&Command::Execute(Execute { name: name("web"), args: vec![], env: BTreeMap::new(), wait: false, timeout: None }))
+        .unwrap();
     assert_eq!(daemon.view("web").pid, Some(executed.pid));
     let kill = Command::Signal(SendSignal { name: name("web"), signal: Signal::KILL, tree: false });
     client.request::<Signalled>(&kill).unwrap();

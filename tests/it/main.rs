@@ -21,11 +21,19 @@ mod frames;
 #[cfg(test)]
 mod hanging;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod logs_disk;
+#[cfg(test)]
 mod notify;
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod orphans;
 #[cfg(test)]
@@ -37,6 +45,8 @@ mod python;
 #[cfg(test)]
 mod quit;
 #[cfg(test)]
+mod ready;
+#[cfg(test)]
 mod reap;
 #[cfg(test)]
 mod runs;
@@ -46,6 +56,8 @@ mod scarce;
 mod schedule;
 #[cfg(test)]
 mod starting;
+#[cfg(test)]
+mod stop_request;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]

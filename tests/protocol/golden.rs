@@ -171,6 +171,7 @@ fn every_message_is_read_and_written_as_it_was() {
             ("reply", "[HostProcessInfo]") => reply_again::<Vec<HostProcessInfo>>(name, golden),
             ("reply", "[NamedProcess]") => reply_again::<Vec<NamedProcess>>(name, golden),
             ("reply", "int" | "[int]") => reply_again::<RunningPids>(name, golden),
+            ("reply", "LogLines") => reply_again::<LogLines>(name, golden),
             ("reply", "bool") => reply_again::<bool>(name, golden),
             ("reply", "int or null") => reply_again::<Option<i32>>(name, golden),
             ("reply", "Replay") => reply_again::<Replay>(name, golden),
@@ -220,7 +221,7 @@ fn nothing_is_without_a_message() {
     }
     for code in ErrorCode::ALL {
         let count = files.iter().filter(|(_, golden)| golden.message["error"]["code"] == code.as_str()).count();
-        assert_eq!(count, 1, "{code}");
+        assert!(count > 0, "no refusal with {code}");
     }
 }
 

@@ -161,7 +161,18 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         sample(
             "execute",
             "Start it, with arguments and a variable for this run only.",
-            Command::Execute(Execute { name: name("registry"), args: strings(&["--debug"]), env: pairs(&[("SIMULATOR", "1")]) }),
+            Command::Execute(Execute {
+                name: name("registry"),
+                args: strings(&["--debug"]),
+                env: pairs(&[("SIMULATOR", "1")]),
+                wait: false,
+                timeout: None,
+            }),
+        ),
+        sample(
+            "execute-wait",
+            "Start it, and answer once it is ready, or after ten seconds.",
+            Command::Execute(Execute { name: name("registry"), args: vec![], env: BTreeMap::new(), wait: true, timeout: seconds(10.0) }),
         ),
         sample(
             "quit",
@@ -233,6 +244,22 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         ),
         sample("history", "The last runs of all.", Command::History(History::default())),
         sample("history-name", "The last runs of one.", Command::History(History { name: Some(name("registry")), limit: Some(5) })),
+        sample(
+            "logs",
+            "Where an earlier answer ended.",
+            Command::Logs(Logs {
+                name: name("registry"),
+                stream: LogStream::Stderr,
+                lines: Some(1000),
+                offset: Some(4_294_967_296),
+                max_bytes: Some(1 << 20),
+            }),
+        ),
+        sample(
+            "logs-last",
+            "The last lines.",
+            Command::Logs(Logs { name: name("registry"), stream: LogStream::Stdout, lines: None, offset: None, max_bytes: None }),
+        ),
         sample("shutdown", "Leave.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Quit })),
     ];
     for (file, description, request_id) in [
@@ -270,6 +297,7 @@ pub(crate) fn view() -> View {
         stdout: "file:/var/log/registry.log".into(),
         stderr: "stdout".into(),
         message: None,
+        log_problem: None,
     }
 }
 
@@ -318,6 +346,12 @@ pub(crate) fn status() -> ProcessStatus {
         context_switches: ContextSwitches { voluntary: 100, involuntary: 3 },
         tree: Tree { processes: 2, rss: 140_000_000, cpu_percent: 3.25, ..Tree::default() },
     }
+}
+
+/// A status of a tree whose memory the kernel counts.
+pub(crate) fn counted_status() -> ProcessStatus {
+    let status = status();
+    ProcessStatus { tree: Tree { memory: Some(150_000_000), memory_peak: Some(160_000_000), ..status.tree }, ..status }
 }
 
 /// A status in which everything is null that may be.
@@ -464,6 +498,10 @@ pub(crate) fn pong() -> Pong {
     Pong { pong: true, time: 1_795_335_514.25 }
 }
 
+pub(crate) fn log_lines() -> LogLines {
+    LogLines { lines: strings(&["2026-11-22 20:41:00 ready", "bytes that are no UTF-8: \u{fffd}"]), offset: 4_294_967_400, truncated: true }
+}
+
 pub(crate) fn unregistered() -> Unregistered {
     Unregistered { name: name("registry") }
 }
@@ -516,6 +554,9 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("info-no-metrics", "info", "Info", Info { metrics_endpoint: None, ..info() }, "One that serves no metrics.");
     reply!("info-events", "info", "Info", later_info(), "One that publishes events.");
     reply!("register", "register", "View", new_view(), "Everything is null that may be.");
+    let instances = [1, 2].map(|number| View { name: name(&format!("web@{number}")), group: Some(name("web")), ..new_view() }).to_vec();
+    reply!("register-instances", "register", "[View]", instances, "With `instances` it is a list.");
+    reply!("execute-wait", "execute", "Executed", Executed { state: StateName::Running, ..executed() }, "It is ready.");
     reply!("unregister", "unregister", "Unregistered", unregistered(), "The name is free again.");
     reply!("execute", "execute", "Executed", executed(), "It was started.");
     reply!("quit", "quit", "Ended", ended(), "The tree is gone.");
@@ -556,6 +597,9 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     let restarted: Replay = Replay { events: vec![], next: 1, complete: false, daemon: UUID.into() };
     reply!("events-none", "events", "Replay", restarted, "Another run of the daemon answers, and nothing has happened yet.");
     reply!("history", "history", "[PastRun]", vec![past_run(), failed_run()], "One that ended, one that could not begin.");
+    reply!("logs", "logs", "LogLines", log_lines(), "Two lines, after some that are not kept any more.");
+    let sick = View { log_problem: Some("/var/lib/procman/logs/registry/stdout.log was removed".into()), ..running_view() };
+    reply!("list-log_problem", "list", "[View]", vec![sick], "Something is wrong with its log.");
     reply!("shutdown", "shutdown", "Nothing", Nothing {}, "The daemon will leave.");
     all.push(SampleReply {
         file: "ping-id",
@@ -596,6 +640,16 @@ fn errors() -> Vec<(&'static str, WireError)> {
         ("error-already_exists", error(ErrorCode::AlreadyExists, "web is registered with another definition; say `replace: true`")),
         ("error-already_running", error(ErrorCode::AlreadyRunning, "web runs already, as process 4100").with("pid", 4100)),
         ("error-not_running", error(ErrorCode::NotRunning, "web does not run")),
+        (
+            "error-not_running-required",
+            error(ErrorCode::NotRunning, "web requires db, which is fatal; start db first, or look why it does not run").with("name", "db"),
+        ),
+        (
+            "error-not_running-not_ready",
+            error(ErrorCode::NotRunning, "web did not get ready: it exited with code 3; it is exited now")
+                .with("cause", Cause::Exit.as_str())
+                .with("returncode", 3),
+        ),
         ("error-spawn_failed", spawn_failed()),
         ("error-permission_denied", error(ErrorCode::PermissionDenied, "the role \"read\" does not allow execute")),
         ("error-busy", error(ErrorCode::Busy, "web has too much to do; try again")),

@@ -34,6 +34,8 @@ pub enum Task {
         /// Go on with those that are to come.
         follow: bool,
     },
+    /// Print lines, and go on.
+    Follow(request::Logs),
     /// Print a completion script.
     Completions(Shell),
     /// Print the man page, or write all of them into a directory.
@@ -45,7 +47,9 @@ impl From<Verb> for Task {
         Self::Ask(match verb {
             Verb::List { group, state } => Command::List(List { group, state, ..List::default() }),
             Verb::Status { name } => Command::Status(Status { name }),
-            Verb::Execute { name, extra: Extra { env, args } } => Command::Execute(Execute { name, args, env: env.into_iter().collect() }),
+            Verb::Execute { name, wait, start_timeout: timeout, extra: Extra { env, args } } => {
+                Command::Execute(Execute { name, args, env: env.into_iter().collect(), wait, timeout })
+            }
             Verb::Quit { target: Target { name, group, all }, stop: StopTimeout { stop_timeout: timeout } } => {
                 Command::Quit(Quit { name, group, all, timeout })
             }
@@ -62,6 +66,15 @@ impl From<Verb> for Task {
             Verb::Exists { name } => Command::Exists(ByName { name }),
             Verb::Returncode { name } => Command::Returncode(ByName { name }),
             Verb::Children { name } => Command::Children(ByName { name }),
+            Verb::Logs { name, follow, lines, stream } => {
+                // As much as one answer may be: what limits the lines is their number.
+                let max_bytes = Some(request::Logs::MOST_BYTES);
+                let request = request::Logs { name, stream, lines: Some(lines), offset: None, max_bytes };
+                if follow {
+                    return Self::Follow(request);
+                }
+                Command::Logs(request)
+            }
             Verb::Processes(items) => Command::Processes(matching(items)),
             Verb::ProcessInfo(items) => Command::ProcessInfo(matching(items)),
             Verb::IsProcessRunning { items, list } => {
@@ -90,6 +103,9 @@ const QUESTION: Duration = Duration::from_secs(5);
 /// How long work may take beyond the stop time-out that the request names: configured stop time-outs, dependants and a loaded host have their time.
 const WORK: Duration = Duration::from_secs(60);
 
+/// How long to wait for one to get ready where nobody says how long that may take: its definition does, and those of what it requires.
+const READINESS: Duration = Duration::from_secs(600);
+
 /// How long to wait for the answer: what the user said, else what the command may need.
 pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
     if let Some(seconds) = said {
@@ -100,6 +116,8 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         Command::Quit(Quit { timeout, .. }) | Command::Reap(Reap { timeout, .. }) | Command::Restart(Restart { timeout, .. }) => {
             work(*timeout)
         }
+        Command::Execute(Execute { timeout: Some(timeout), .. }) => work(Some(*timeout)),
+        Command::Execute(Execute { wait: true, timeout: None, .. }) => READINESS,
         Command::Register(_) | Command::Unregister(_) | Command::Execute(_) | Command::Shutdown(_) => work(None),
         Command::Ping(_)
         | Command::Info(_)
@@ -115,7 +133,8 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         | Command::Returncode(_)
         | Command::Children(_)
         | Command::Events(_)
-        | Command::History(_) => QUESTION,
+        | Command::History(_)
+        | Command::Logs(_) => QUESTION,
     }
 }
 
@@ -136,7 +155,9 @@ mod tests {
     fn command(line: &str) -> Command {
         match task(line) {
             Task::Ask(command) => command,
-            other @ (Task::Register { .. } | Task::Events { .. } | Task::Completions(_) | Task::Man(_)) => panic!("{other:?}"),
+            other @ (Task::Register { .. } | Task::Events { .. } | Task::Follow(_) | Task::Completions(_) | Task::Man(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
@@ -154,6 +175,7 @@ mod tests {
             ("status", json!({"command": "status"})),
             ("status web", json!({"command": "status", "name": "web"})),
             ("execute web", json!({"command": "execute", "name": "web"})),
+            ("execute --wait web --start-timeout 9.5", json!({"command": "execute", "name": "web", "wait": true, "timeout": 9.5})),
             (
                 "execute web --env A=b --env C= -- -x --all",
                 json!({"command": "execute", "name": "web", "env": {"A": "b", "C": ""}, "args": ["-x", "--all"]}),
@@ -184,6 +206,10 @@ mod tests {
             ("children web", json!({"command": "children", "name": "web"})),
             ("history", json!({"command": "history"})),
             ("history web -n 7", json!({"command": "history", "name": "web", "limit": 7})),
+            (
+                "logs web -n 5 --stream stderr",
+                json!({"command": "logs", "name": "web", "stream": "stderr", "lines": 5, "max_bytes": 1 << 20}),
+            ),
             ("unregister web", json!({"command": "unregister", "name": "web"})),
         ] {
             let command = command(line);
@@ -200,6 +226,14 @@ mod tests {
         assert_eq!(task("register --replace -"), Task::Register { file: "-".into(), replace: true });
         let names = vec![Pattern::new("a*").unwrap()];
         assert_eq!(task("events -f --since 7 --name a*"), Task::Events { since: Some(7), names, follow: true });
+        let followed = request::Logs {
+            name: "web".parse().unwrap(),
+            stream: request::LogStream::Stdout,
+            lines: Some(100),
+            offset: None,
+            max_bytes: Some(1 << 20),
+        };
+        assert_eq!(task("logs web -f"), Task::Follow(followed));
         assert_eq!(task("completions zsh"), Task::Completions(Shell::Zsh));
         assert_eq!(task("man"), Task::Man(None));
         assert_eq!(task("man --output-dir /x"), Task::Man(Some("/x".into())));

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
+use crate::output::Lease;
 use crate::procfs::{Identity, Root};
 use crate::protocol::Origin;
 use crate::sys::pidfd::{ExitStatus, PidFd};
@@ -39,10 +40,14 @@ pub(super) struct Live {
     pub(super) ender: Option<Ender>,
     /// Watches over it until its main is reaped.
     pub(super) vigil: Option<Vigil>,
+    /// What the last try said why it was not ready, once it is being ended.
+    pub(super) refusal: Option<String>,
     /// The definition's request to stop, while it is being made.
     pub(super) stop_request: Option<BoxFuture<'static, Result<(), String>>>,
     /// Its control group, where it has one.
     pub(super) group: Option<Arc<RunGroup>>,
+    /// Keeps its logs looked after.
+    pub(super) _leases: Vec<Lease>,
     /// Keeps its orphans attributed to it.
     pub(super) _root: Root,
 }
@@ -76,6 +81,16 @@ pub(super) enum Staged {
     Gate(Result<(), Closed>),
     /// There is a process, or there is none.
     Process(Result<Spawned, SpawnFailure>),
+}
+
+impl Live {
+    /// It is being ended: nobody asks it any more how it is.
+    pub(super) fn stop_asking(&mut self) {
+        if let Some(vigil) = &mut self.vigil {
+            self.refusal = self.refusal.take().or_else(|| vigil.refusal().map(str::to_owned));
+            vigil.stop_asking();
+        }
+    }
 }
 
 impl Spawning {
