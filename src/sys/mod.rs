@@ -1,5 +1,6 @@
 //! The only room with `unsafe` and raw system calls. It knows nobody of the crate.
 //!
+//! - [`accept`]: new connections where descriptors are used up;
 //! - [`pidfd`]: a process held by descriptor: signal it, wait for it, reap it;
 //! - [`cgroup`]: a process tree held by a control group;
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
@@ -13,6 +14,7 @@
 //! - [`probe`]: what this kernel can do.
 #![allow(unsafe_code)]
 
+pub mod accept;
 pub mod cgroup;
 pub mod clone;
 pub mod datagram;

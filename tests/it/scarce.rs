@@ -4,7 +4,7 @@ use procman::protocol::StateName;
 use procman::protocol::reply::{Each, Ended, Executed, Pong, View};
 use serde_json::json;
 
-use super::harness::{Setup, is_alive, until};
+use super::harness::{Peer, Setup, is_alive, until};
 
 #[test]
 fn out_of_descriptors_it_refuses_starts_and_serves_on() {
@@ -37,4 +37,19 @@ fn out_of_descriptors_it_refuses_starts_and_serves_on() {
     // And then there is room again.
     daemon.execute("p0");
     assert_eq!(daemon.info().counts[&StateName::Running], 1);
+}
+
+#[test]
+fn clients_that_use_up_the_descriptors_do_not_end_the_daemon() {
+    let daemon = Setup::new("[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nautostart = true\n")
+        .wrapped(&["sh", "-c", "ulimit -n 60; exec \"$@\"", "sh"])
+        .start();
+    let pid = daemon.wait_for_state("web", StateName::Running).pid.unwrap();
+    // So many that the daemon has no descriptor for each of them.
+    let clients: Vec<Peer> = (0..60).map(|_| Peer::connect(zmq::DEALER, &daemon.endpoint())).collect();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).map_or(0, Iterator::count);
+    until("they are used up", || (open() >= 60).then_some(()));
+    drop(clients);
+    assert!(daemon.call::<Pong>("ping", json!({})).pong, "there is room again");
+    assert!(is_alive(pid));
 }

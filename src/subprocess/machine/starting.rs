@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{Cause, EndedBy, Origin, RestartPolicy, Signal, Wanted};
 
-use super::super::restart::{Restarts, Verdict};
+use super::super::restart::Verdict;
 use super::super::spec::Readiness;
 use super::Machine;
 use super::state::{PendingStop, Phase, State, Stopping, Then, Wait};
