@@ -131,6 +131,7 @@ async fn start(supervisor: SupervisorHandle, handle: SubProcessHandle, at: Zoned
         Err(CommandError::AlreadyRunning { .. }) => Missed::Overlap,
         Err(
             CommandError::Busy
+            | CommandError::Scarce
             | CommandError::NotRunning
             | CommandError::Required(_)
             | CommandError::Overtaken

@@ -213,6 +213,7 @@ impl SupervisorHandle {
             | Err(
                 CommandError::Gone
                 | CommandError::Busy
+                | CommandError::Scarce
                 | CommandError::AlreadyRunning { .. }
                 | CommandError::NotRunning
                 | CommandError::SpawnFailed(_)
