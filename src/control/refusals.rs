@@ -138,12 +138,6 @@ pub fn command(name: &Name, error: CommandError) -> WireError {
             }
         }
         CommandError::NotRunning => WireError::new(ErrorCode::NotRunning, format!("{name} does not run")),
-        CommandError::Scarce => {
-            let message = format!(
-                "{name} was not started: the daemon has no descriptor to spare; quit something, or give it more (LimitNOFILE= of its unit, ulimit -n)"
-            );
-            WireError::new(ErrorCode::Busy, message)
-        }
         CommandError::SpawnFailed(failure) => spawn_failed(name, &failure),
         CommandError::Required(Closed { name: required, state }) => {
             let message = format!("{name} requires {required}, which is {state}; start {required} first, or look why it does not run");

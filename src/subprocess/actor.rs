@@ -335,7 +335,7 @@ impl Actor {
 
     /// A new process is ours: keeps watch over it from here on.
     fn take_process(&mut self, spawned: Spawned, notify: Option<NotifySocket>) -> Event<Launch, SpawnFailure> {
-        let Spawned { identity, fd, guard, group, started, started_at, leases, promised: _promised } = spawned;
+        let Spawned { identity, fd, guard, group, started, started_at, leases } = spawned;
         let Some(begun) = self.begun.as_mut().map(Arc::make_mut) else {
             return self.give_up_process(identity, guard, &std::io::Error::from_raw_os_error(libc::ECANCELED));
         };

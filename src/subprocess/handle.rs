@@ -28,9 +28,6 @@ pub enum CommandError {
     /// Too many commands wait for it.
     #[error("too many commands wait for it")]
     Busy,
-    /// The descriptors that are left are kept back for the daemon itself.
-    #[error("the daemon has no descriptor to spare")]
-    Scarce,
     /// It runs, or is being started or ended.
     #[error("it is {state} already")]
     AlreadyRunning {
@@ -203,7 +200,6 @@ impl SubProcessHandle {
 fn refused(answer: Answer<SpawnFailure>) -> CommandError {
     match answer {
         Answer::SpawnFailed(SpawnFailure { operation: Operation::Require(closed), .. }) => CommandError::Required(closed),
-        Answer::SpawnFailed(SpawnFailure { operation: Operation::Reserve, .. }) => CommandError::Scarce,
         Answer::SpawnFailed(failure) => CommandError::SpawnFailed(failure),
         Answer::Refused(Refusal::AlreadyRunning { pid, state }) => CommandError::AlreadyRunning { pid, state },
         Answer::Refused(Refusal::Overtaken) => CommandError::Overtaken,

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +19,7 @@ use crate::output::{Lease, Outputs};
 use crate::procfs::{self, Identity, MARKER};
 use crate::protocol::definition::LimitsDefinition;
 use crate::sys::clone::{self, CloneError, Program, Step};
-use crate::sys::limits::{Limit, Nofile, Reserve};
+use crate::sys::limits::{Limit, Nofile};
 use crate::sys::pidfd::PidFd;
 use crate::sys::reaper::{MainGuard, Mains};
 
@@ -57,8 +57,6 @@ pub struct Spawned {
     pub started: Instant,
     /// On the wall clock, for people.
     pub started_at: SystemTime,
-    /// Descriptors for the watch over it.
-    pub promised: Promised,
     /// Its log files, which are looked after for as long as these are kept.
     pub leases: Vec<Lease>,
 }
@@ -96,8 +94,6 @@ pub enum Operation {
     Watch,
     /// The socket at which it would say that it is ready.
     BindNotify,
-    /// Descriptors: those that are left are kept back for the daemon itself.
-    Reserve,
     /// Waiting for what it requires, which has ended for good.
     Require(Closed),
 }
@@ -142,7 +138,6 @@ impl SpawnFailure {
             }
             Operation::Watch => format!("cannot watch the process of {:?}", self.command),
             Operation::BindNotify => "cannot make the socket of `notify` in the runtime directory".to_owned(),
-            Operation::Reserve => format!("no descriptor is left for {:?}, but those that the daemon itself needs", self.command),
             Operation::Require(Closed { name, state }) => format!("it requires {name}, which is {state}"),
         }
     }
@@ -178,42 +173,6 @@ struct Shared {
     nofile: Option<Nofile>,
     containment: Containment,
     outputs: Outputs,
-    /// `None` where it could not be made: then there is no reserve.
-    reserve: Option<Reserve>,
-    /// Descriptors that starts under way may still open.
-    promised: Arc<AtomicU64>,
-}
-
-/// Descriptors that one start may open: three streams, the process, its group, logs.
-const START_NEEDS: u64 = 8;
-/// Descriptors that its actor opens for the process that came of it.
-const WATCH_NEEDS: u64 = 2;
-
-/// Descriptors that are promised to one start, and then to the watch over its process, until dropped.
-#[derive(Debug)]
-pub struct Promised {
-    all: Arc<AtomicU64>,
-    mine: u64,
-}
-
-impl Promised {
-    fn to_start(all: &Arc<AtomicU64>) -> Self {
-        all.fetch_add(START_NEEDS, Ordering::AcqRel);
-        Self { all: all.clone(), mine: START_NEEDS }
-    }
-
-    /// The process is there: only the watch over it is to come.
-    fn started(mut self) -> Self {
-        self.all.fetch_sub(self.mine - WATCH_NEEDS, Ordering::AcqRel);
-        self.mine = WATCH_NEEDS;
-        self
-    }
-}
-
-impl Drop for Promised {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.mine, Ordering::AcqRel);
-    }
 }
 
 #[derive(Debug, Default)]
@@ -247,17 +206,7 @@ impl Spawner {
     /// `containment` says, and get their logs from `outputs`.
     pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment, outputs: Outputs) -> Self {
         let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
-        Self(Arc::new(Shared {
-            queue: Mutex::default(),
-            ready: Condvar::new(),
-            mains,
-            environment,
-            nofile,
-            containment,
-            outputs,
-            reserve: Reserve::new().ok(),
-            promised: Arc::default(),
-        }))
+        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile, containment, outputs }))
     }
 
     /// Where the logs are.
@@ -371,10 +320,6 @@ impl Shared {
     /// Starts one run on the calling thread, whose cell this is.
     fn start(&self, job: &Job, output: Option<OwnedFd>, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
         let spec = &job.spec;
-        let promised = Promised::to_start(&self.promised);
-        if self.reserve.as_ref().is_some_and(|reserve| reserve.is_touched(self.promised.load(Ordering::Acquire))) {
-            return Err(SpawnFailure { operation: Operation::Reserve, errno: libc::EMFILE, command: program_name(spec) });
-        }
         let streams = || match output {
             Some(output) => Streams::piped(output),
             None => Streams::open(spec, &self.outputs),
@@ -393,16 +338,7 @@ impl Shared {
         let guard = self.mains.adopt(pid, cell);
         // It cannot be gone from /proc before we reap it; were /proc itself missing, 0 matches nothing and nothing would be signalled.
         let start_time = procfs::read_stat(pid).map_or(0, |stat| stat.start_time);
-        Ok(Spawned {
-            identity: Identity { pid, start_time },
-            fd,
-            guard,
-            group: group.map(Arc::new),
-            started,
-            started_at,
-            leases,
-            promised: promised.started(),
-        })
+        Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, group: group.map(Arc::new), started, started_at, leases })
     }
 }
 

@@ -131,7 +131,6 @@ async fn start(supervisor: SupervisorHandle, handle: SubProcessHandle, at: Zoned
         Err(CommandError::AlreadyRunning { .. }) => Missed::Overlap,
         Err(
             CommandError::Busy
-            | CommandError::Scarce
             | CommandError::NotRunning
             | CommandError::Required(_)
             | CommandError::Overtaken

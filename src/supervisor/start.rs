@@ -213,7 +213,6 @@ impl SupervisorHandle {
             | Err(
                 CommandError::Gone
                 | CommandError::Busy
-                | CommandError::Scarce
                 | CommandError::AlreadyRunning { .. }
                 | CommandError::NotRunning
                 | CommandError::SpawnFailed(_)
