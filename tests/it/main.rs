@@ -21,6 +21,8 @@ mod notify;
 #[cfg(test)]
 mod orphans;
 #[cfg(test)]
+mod pains;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod prometheus;
@@ -42,3 +44,5 @@ mod starting;
 mod storm;
 #[cfg(test)]
 mod together;
+#[cfg(test)]
+mod twelve;
