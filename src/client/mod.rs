@@ -6,6 +6,7 @@
 //! - [`connection`]: [`Client`], one request at a time under a deadline; [`probe`](self) asks the operating system whether anybody listens;
 //! - [`error`]: [`ClientError`], what can go wrong between the question and its answer;
 //! - [`cli`]: the verbs and their arguments, and the [`cli::Task`] each one stands for;
+//! - `events`: the sequence of events, also as it grows; `cursor` counts it, so that nothing is missed unheard;
 //! - [`definitions`]: the `[[process]]` tables of a file, for `register`;
 //! - [`render`]: answers as tables for people, as JSON for programs;
 //! - [`run`]: one call of `procmanctl`, from its arguments to its exit code;
@@ -13,9 +14,11 @@
 
 pub mod cli;
 pub mod connection;
+mod cursor;
 pub mod definitions;
 pub mod endpoint;
 pub mod error;
+mod events;
 pub mod exit;
 mod probe;
 pub mod render;

@@ -3,11 +3,13 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{CommandFactory, Parser};
+use glob::Pattern;
 use jiff::tz::TimeZone;
 
 use super::cli::{Cli, Task, deadline};
@@ -15,10 +17,11 @@ use super::connection::{Answer, Client, ClientOptions};
 use super::definitions;
 use super::endpoint::Endpoint;
 use super::error::ClientError;
+use super::events::Events;
 use super::exit::{Exit, Failure};
 use super::render::{Report, Style, report, report_json, text::escape};
 use crate::protocol::definition::Seconds;
-use crate::protocol::request::{Command, IsProcessRunning};
+use crate::protocol::request::{self, Command, IsProcessRunning};
 
 /// What the call finds around it.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct Surroundings {
     pub root: bool,
     /// Standard output is a terminal.
     pub terminal: bool,
+    /// Its descriptor, where there is one whose reader may leave.
+    pub stdout: Option<RawFd>,
     /// How people want their answer there.
     pub style: Style,
 }
@@ -49,6 +54,7 @@ impl Surroundings {
             // The kernel gives a process's directory to its effective user (proc(5)).
             root: std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0),
             terminal,
+            stdout: Some(io::stdout().as_raw_fd()),
             style: Style { width: width.filter(|_| terminal), colour: terminal && wants_colour, zone: TimeZone::system() },
         }
     }
@@ -71,12 +77,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
     let outcome = match Task::from(cli.verb) {
         Task::Ask(command) => Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&[command], &mut speaker),
         Task::Register { file, replace } => definitions::read(&file).map_err(Failure::from).and_then(|requests| {
-            let commands: Vec<_> = requests
-                .into_iter()
-                .map(|request| Command::Register(Box::new(crate::protocol::request::Register { replace, ..request })))
-                .collect();
+            let commands: Vec<_> =
+                requests.into_iter().map(|request| Command::Register(Box::new(request::Register { replace, ..request }))).collect();
             Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&commands, &mut speaker)
         }),
+        Task::Events { since, names, follow } => {
+            Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.events(since, &names, follow, &mut speaker)
+        }
         Task::Completions(shell) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "procmanctl", &mut script);
@@ -114,6 +121,8 @@ fn ask_without_me(client: &mut Client, command: &Command) -> Result<Answer, Clie
         | Command::Exists(_)
         | Command::Returncode(_)
         | Command::Children(_)
+        | Command::Events(_)
+        | Command::History(_)
         | Command::Shutdown(_) => client.ask(command),
     }
 }
@@ -162,6 +171,14 @@ impl Call<'_> {
         Ok(exit)
     }
 
+    /// Prints events, and with `follow` goes on with it.
+    fn events(&self, since: Option<u64>, names: &[Pattern], follow: bool, speaker: &mut Speaker<'_>) -> Result<Exit, Failure> {
+        let timeout = deadline(&Command::Events(request::Events::default()), self.timeout);
+        let (endpoint, style) = (self.endpoint()?, &self.around.style);
+        let events = Events { endpoint, timeout, since, names, json: self.json, style, reader: self.around.stdout };
+        if follow { events.follow(speaker) } else { events.print(speaker) }
+    }
+
     /// Where the daemon is, by what the user says, in this order.
     fn endpoint(&self) -> Result<Endpoint, Failure> {
         match (&self.endpoint, &self.around.endpoint) {
@@ -189,7 +206,7 @@ fn man(directory: Option<&Path>, speaker: &mut Speaker<'_>) -> Result<Exit, Fail
 }
 
 /// The two streams of a call.
-struct Speaker<'a> {
+pub(super) struct Speaker<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     /// Nobody reads `out` any more.
@@ -197,8 +214,13 @@ struct Speaker<'a> {
 }
 
 impl Speaker<'_> {
+    /// Whether nobody reads standard output any more.
+    pub(super) const fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
     /// Writes to standard output, at once.
-    fn say(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn say(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if self.deaf {
             return Ok(());
         }
@@ -214,7 +236,7 @@ impl Speaker<'_> {
     }
 
     /// Writes to standard error. What the daemon says may hold what the host's processes say, so it is made harmless.
-    fn complain(&mut self, message: &str) {
+    pub(super) fn complain(&mut self, message: &str) {
         for line in message.lines() {
             // There is no other place to tell that this one is closed.
             let _ = writeln!(self.err, "procmanctl: {}", escape(line));
@@ -239,7 +261,7 @@ mod tests {
     }
 
     fn around() -> Surroundings {
-        Surroundings { endpoint: None, runtime_dir: None, root: false, terminal: false, style: Style::plain() }
+        Surroundings { endpoint: None, runtime_dir: None, root: false, terminal: false, stdout: None, style: Style::plain() }
     }
 
     fn call(line: &str, around: &Surroundings, out: &mut dyn Write) -> (Exit, String) {

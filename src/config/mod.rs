@@ -1,10 +1,10 @@
 //! The configuration file: TOML text to a checked [`Config`], with every mistake told at once, each with its file, line and key.
 //!
 //! - [`diagnostic`]: one remark about a file, and the list of all that is wrong;
-//! - [`endpoint`]: where the control door opens;
+//! - [`endpoint`]: where a door opens, for commands or for events;
 //! - [`places`]: the paths used where nobody says another, for root and for everybody else;
 //! - `document`: text to tables whose every value knows its line;
-//! - `settings`: `[daemon]`, `[control]`, `[metrics]`;
+//! - `settings`: `[daemon]`, `[control]`, `[events]`, `[metrics]`;
 //! - `process`: `[defaults]` and `[[process]]`;
 //! - `load`: the only one that touches the file system: reads files, follows `include`, asks for users and groups.
 //!
@@ -41,6 +41,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// The control door.
     pub control: Control,
+    /// Where events are published.
+    pub events: Events,
     /// Metrics over HTTP.
     pub metrics: Metrics,
     /// The sub-processes, in the order of the file; those of included files follow, in the order of the files. No two have the same name.
@@ -60,6 +62,13 @@ pub struct Control {
     pub socket_mode: u32,
     /// Group of an ipc socket; `None` leaves the daemon's own.
     pub socket_group: Option<String>,
+}
+
+/// `[events]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Events {
+    /// Where subscribers come in; no two the same, none of them one of [`Control::endpoints`]. Mode and group of an ipc socket are those of `[control]`.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// `[metrics]`

@@ -1,4 +1,4 @@
-//! `[daemon]`, `[control]` and `[metrics]`.
+//! `[daemon]`, `[control]`, `[events]` and `[metrics]`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,28 @@ use std::time::Duration;
 use super::document::{Document, Said, Table};
 use super::endpoint::Endpoint;
 use super::places::Places;
-use super::{Control, Metrics};
+use super::{Control, Events, Metrics};
 use crate::protocol::DEFAULT_MAX_REQUEST_BYTES;
 use crate::protocol::definition::Seconds;
 
 /// The tables of the main file.
-pub(super) const TABLES: &[&str] = &["daemon", "control", "metrics", "defaults", "process"];
+pub(super) const TABLES: &[&str] = &["daemon", "control", "events", "metrics", "defaults", "process"];
 /// Tables that a later version knows.
-pub(super) const LATER_TABLES: &[&str] = &["events", "cgse"];
+pub(super) const LATER_TABLES: &[&str] = &["cgse"];
 /// The keys of `[daemon]`.
 pub(super) const DAEMON_KEYS: &[&str] = &["state_dir", "runtime_dir", "include"];
 /// The keys of `[control]`.
 pub(super) const CONTROL_KEYS: &[&str] = &["endpoints", "max_request_bytes", "socket_mode", "socket_group", "allow_insecure_tcp"];
 const LATER_CONTROL_KEYS: &[&str] = &["curve", "client"];
+/// The keys of `[events]`.
+pub(super) const EVENTS_KEYS: &[&str] = &["endpoints"];
 /// The keys of `[metrics]`.
 pub(super) const METRICS_KEYS: &[&str] = &["listen", "refresh_interval", "prefix"];
 
 /// The file name of the control socket in the runtime directory, where no endpoint is said.
 const CONTROL_SOCKET: &str = "control.sock";
+/// The same of the events socket.
+const EVENTS_SOCKET: &str = "events.sock";
 /// Least and most of `max_request_bytes`: below, not even a `register` fits; above, a few clients could fill the memory.
 const REQUEST_BYTES: std::ops::RangeInclusive<usize> = 1024..=64 << 20;
 /// The default of `socket_mode`: the daemon's user and the socket's group may command it.
@@ -43,17 +47,22 @@ pub(super) struct Settings {
     pub(super) control: Control,
     /// The line of `socket_group`, which is looked up only by who may touch the system.
     pub(super) socket_group_line: Option<usize>,
+    pub(super) events: Events,
     pub(super) metrics: Metrics,
 }
 
-/// Takes the three tables out of the main file. Where something is wrong the default stands in, so that the rest can be checked.
+/// Takes the four tables out of the main file. Where something is wrong the default stands in, so that the rest can be checked.
 pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places: &Places) -> Settings {
     let mut daemon = doc.take_table(root, "daemon");
     let mut control = doc.take_table(root, "control");
+    let mut events = doc.take_table(root, "events");
     let mut metrics = doc.take_table(root, "metrics");
-    for (table, known, later) in
-        [(&daemon, DAEMON_KEYS, &[][..]), (&control, CONTROL_KEYS, LATER_CONTROL_KEYS), (&metrics, METRICS_KEYS, &[])]
-    {
+    for (table, known, later) in [
+        (&daemon, DAEMON_KEYS, &[][..]),
+        (&control, CONTROL_KEYS, LATER_CONTROL_KEYS),
+        (&events, EVENTS_KEYS, &[]),
+        (&metrics, METRICS_KEYS, &[]),
+    ] {
         if let Some(table) = table {
             doc.check_keys(table, known, later);
         }
@@ -61,9 +70,10 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
     let (state_dir, _) = directory(doc, daemon.as_mut(), "state_dir", places.state_dir.as_deref());
     let (runtime_dir, runtime_dir_line) = directory(doc, daemon.as_mut(), "runtime_dir", places.runtime_dir.as_deref());
     let include = daemon.as_mut().map(|daemon| include(doc, daemon)).unwrap_or_default();
-    let (control, socket_group_line) = read_control(doc, control.as_mut(), &runtime_dir, runtime_dir_line);
+    let Read { control, socket_group_line, insecure } = read_control(doc, control.as_mut(), &runtime_dir, runtime_dir_line);
+    let events = read_events(doc, events.as_mut(), &runtime_dir, &control.endpoints, insecure);
     let metrics = read_metrics(doc, metrics.as_mut());
-    Settings { state_dir, runtime_dir, include, control, socket_group_line, metrics }
+    Settings { state_dir, runtime_dir, include, control, socket_group_line, events, metrics }
 }
 
 /// The line of the table's header, or of the file where it has none: where to complain about a default.
@@ -113,12 +123,15 @@ fn include<'t>(doc: &mut Document<'t, '_>, daemon: &mut Table<'t>) -> Vec<Said<S
     patterns
 }
 
-fn read_control<'t>(
-    doc: &mut Document<'t, '_>,
-    table: Option<&mut Table<'t>>,
-    runtime_dir: &Path,
-    runtime_dir_line: usize,
-) -> (Control, Option<usize>) {
+/// What `[control]` says, for itself and for others.
+struct Read {
+    control: Control,
+    socket_group_line: Option<usize>,
+    /// TCP endpoints may be open to the network.
+    insecure: bool,
+}
+
+fn read_control<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, runtime_dir: &Path, runtime_dir_line: usize) -> Read {
     let mut insecure = false;
     let mut control =
         Control { endpoints: Vec::new(), max_request_bytes: DEFAULT_MAX_REQUEST_BYTES, socket_mode: SOCKET_MODE, socket_group: None };
@@ -156,7 +169,7 @@ fn read_control<'t>(
         said_endpoints = doc.take_list::<String>(table, "endpoints");
     }
     if let Some(said) = said_endpoints {
-        control.endpoints = endpoints(doc, &said, insecure);
+        control.endpoints = endpoints(doc, &said, &Door::CONTROL, insecure);
     } else if !has_endpoints {
         match Endpoint::ipc(runtime_dir.join(CONTROL_SOCKET)) {
             Ok(endpoint) => control.endpoints = vec![endpoint],
@@ -167,13 +180,79 @@ fn read_control<'t>(
             ),
         }
     }
-    (control, group_line)
+    Read { control, socket_group_line: group_line, insecure }
 }
 
-fn endpoints(doc: &mut Document<'_, '_>, said: &Said<Vec<Said<String>>>, insecure: bool) -> Vec<Endpoint> {
-    let key = || "control.endpoints".to_owned();
-    if said.value.is_empty() {
-        doc.error(said.line, key(), "without an endpoint nobody could command the daemon; leave the key out for the default one");
+/// Where events are published. The default gives way where it cannot be: events are a convenience, and the commands are there all the same.
+fn read_events<'t>(
+    doc: &mut Document<'t, '_>,
+    mut table: Option<&mut Table<'t>>,
+    runtime_dir: &Path,
+    control: &[Endpoint],
+    insecure: bool,
+) -> Events {
+    let key = || "events.endpoints".to_owned();
+    let line = line_of(table.as_deref());
+    let has_endpoints = table.as_ref().is_some_and(|table| table.has("endpoints"));
+    if let Some(said) = table.as_mut().and_then(|table| doc.take_list::<String>(table, "endpoints")) {
+        let endpoints = endpoints(doc, &said, &Door::EVENTS, insecure);
+        for endpoint in endpoints.iter().filter(|endpoint| control.iter().any(|other| endpoint.collides_with(other))) {
+            doc.error(said.line, key(), format!("{endpoint} is one of control.endpoints already; each door needs an endpoint of its own"));
+        }
+        return Events { endpoints };
+    }
+    let none = Events { endpoints: Vec::new() };
+    if has_endpoints {
+        return none; // and the reason was told
+    }
+    match Endpoint::ipc(runtime_dir.join(EVENTS_SOCKET)) {
+        Ok(endpoint) if control.contains(&endpoint) => {
+            doc.error(
+                line,
+                key(),
+                format!("by default it is {endpoint}, which is one of control.endpoints; say another one, or [] for none"),
+            );
+            none
+        }
+        Ok(endpoint) => Events { endpoints: vec![endpoint] },
+        Err(error) => {
+            // Where the control socket could not be there either, that was told.
+            if !control.is_empty() {
+                doc.warning(line, key(), format!("events are not published: by default that is in the runtime directory, but {error}"));
+            }
+            none
+        }
+    }
+}
+
+/// What the checks of endpoints say of one kind of them.
+struct Door {
+    key: &'static str,
+    /// Why the list must not be empty, where it must not.
+    needed: Option<&'static str>,
+    /// What every user of this host can do at a loopback endpoint.
+    by_local_users: &'static str,
+    /// What whoever reaches it over the network can and may do.
+    by_network: &'static str,
+}
+
+impl Door {
+    const CONTROL: Self = Self {
+        key: "control.endpoints",
+        needed: Some("without an endpoint nobody could command the daemon; leave the key out for the default one"),
+        by_local_users: "can command the daemon",
+        by_network: "run any program as the daemon's user",
+    };
+    const EVENTS: Self =
+        Self { key: "events.endpoints", needed: None, by_local_users: "can read what happens", by_network: "read what happens" };
+}
+
+fn endpoints(doc: &mut Document<'_, '_>, said: &Said<Vec<Said<String>>>, door: &Door, insecure: bool) -> Vec<Endpoint> {
+    let key = || door.key.to_owned();
+    if let Some(needed) = door.needed
+        && said.value.is_empty()
+    {
+        doc.error(said.line, key(), needed);
     }
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for Said { value, line } in &said.value {
@@ -193,14 +272,15 @@ fn endpoints(doc: &mut Document<'_, '_>, said: &Said<Vec<Said<String>>>, insecur
                 doc.warning(
                     *line,
                     key(),
-                    format!("every user of this host can command the daemon at {endpoint}; an ipc endpoint has permissions"),
+                    format!("every user of this host {} at {endpoint}; an ipc endpoint has permissions", door.by_local_users),
                 );
             } else if insecure {
-                doc.warning(*line, key(), format!("whoever reaches {endpoint} over the network can run any program as the daemon's user"));
+                doc.warning(*line, key(), format!("whoever reaches {endpoint} over the network can {}", door.by_network));
             } else {
                 let message = format!(
                     "{endpoint} is open to the network, unencrypted and without authentication: listen on 127.0.0.1 and go through an SSH tunnel, or \
-                     say `allow_insecure_tcp = true` if whoever reaches it may run any program as the daemon's user"
+                     say `control.allow_insecure_tcp = true` if whoever reaches it may {}",
+                    door.by_network
                 );
                 doc.error(*line, key(), message);
             }

@@ -49,6 +49,7 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(config.state_dir, Path::new("/var/lib/procman"));
     assert_eq!(config.control.endpoints, ["ipc:///run/procman/control.sock".parse().unwrap()]);
     assert_eq!((config.control.max_request_bytes, config.control.socket_mode, config.control.socket_group), (1 << 20, 0o660, None));
+    assert_eq!(config.events.endpoints, ["ipc:///run/procman/events.sock".parse().unwrap()]);
     assert_eq!(config.metrics.listen, Some("127.0.0.1:9469".parse().unwrap()));
     assert_eq!((config.metrics.refresh_interval, config.metrics.prefix.as_str()), (Duration::from_secs(1), ""));
     assert_eq!(config.processes, []);
@@ -83,6 +84,7 @@ fn the_complete_file_shows_every_key_and_no_other() {
     for (name, expected) in [
         ("daemon", settings::DAEMON_KEYS),
         ("control", settings::CONTROL_KEYS),
+        ("events", settings::EVENTS_KEYS),
         ("metrics", settings::METRICS_KEYS),
         ("defaults", Definition::KEYS),
     ] {
@@ -303,10 +305,36 @@ fn tcp_is_refused_or_warned_about() {
 }
 
 #[test]
+fn events_have_endpoints_of_their_own() {
+    let events = |text: &str| good(text).events.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(events("[events]"), ["ipc:///run/procman/events.sock"]);
+    assert_eq!(events("[daemon]\nruntime_dir = '/r'"), ["ipc:///r/events.sock"]);
+    assert_eq!(events("[events]\nendpoints = []"), [""; 0]);
+    assert_eq!(events("[events]\nendpoints = ['ipc://./e', 'tcp://127.0.0.1:*']"), ["ipc:///etc/procman/e", "tcp://127.0.0.1:*"]);
+    wrong("[events]\nendpoints = ['ipc:///e', 'ipc:///e']", &[("2: events.endpoints: ", "said twice")]);
+    wrong("[events]\nendpoints = ['udp://x']", &[("2: events.endpoints: ", "say \"ipc:")]);
+    wrong(
+        "[control]\nendpoints = ['ipc:///e']\n[events]\nendpoints = ['ipc:///e']",
+        &[("4: events.endpoints: ", "control.endpoints already")],
+    );
+    let control = "[daemon]\nruntime_dir = '/r'\n[control]\nendpoints = ['ipc:///r/events.sock']\n";
+    wrong(control, &[("1: events.endpoints: ", "[] for none")]);
+    assert_eq!(events(&format!("{control}[events]\nendpoints = []")), [""; 0]);
+
+    let open = "[events]\nendpoints = ['tcp://*:5']\n";
+    wrong(open, &[("2: events.endpoints: ", "SSH tunnel")]);
+    let warnings = check(&format!("{open}[control]\nallow_insecure_tcp = true")).unwrap().warnings;
+    assert!(warnings[0].message.contains("can read what happens"), "{warnings:?}");
+    let warnings = check("[events]\nendpoints = ['tcp://127.0.0.1:5']").unwrap().warnings;
+    assert!(warnings[0].message.starts_with("every user of this host can read what happens"), "{warnings:?}");
+}
+
+#[test]
 fn a_default_socket_path_that_is_too_long_is_told_where_it_was_caused() {
     let deep = format!("/{}", "d".repeat(100));
     wrong(&format!("[daemon]\n\nruntime_dir = '{deep}'"), &[("3: control.endpoints: ", "another daemon.runtime_dir")]);
-    good(&format!("[daemon]\nruntime_dir = '{deep}'\n[control]\nendpoints = ['ipc:///x']"));
+    let said = check(&format!("[daemon]\nruntime_dir = '{deep}'\n[control]\nendpoints = ['ipc:///x']")).unwrap();
+    assert!(said.config.events.endpoints.is_empty() && said.warnings[0].message.starts_with("events are not published"));
 }
 
 #[test]
@@ -497,7 +525,7 @@ fn what_is_deep_or_long_does_no_harm() {
 /// Parts that TOML, and this file, are made of.
 fn fragment() -> impl Strategy<Value = String> {
     let words = Definition::KEYS.iter().chain(settings::TABLES).chain(settings::CONTROL_KEYS).chain(settings::DAEMON_KEYS);
-    let words: Vec<&str> = words.chain(settings::METRICS_KEYS).copied().collect();
+    let words: Vec<&str> = words.chain(settings::EVENTS_KEYS).chain(settings::METRICS_KEYS).copied().collect();
     const SIGNS: &[&str] =
         &["[", "]", "[[", "]]", " = ", "\n", "\n", ".", ",", "{", "}", "\"", "'", "'''", "\\u00e9", "#", " ", "\r\n", "\u{feff}"];
     const VALUES: &[&str] =

@@ -1,5 +1,6 @@
 //! Each command's answer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::join_all;
@@ -10,12 +11,14 @@ use crate::procfs;
 use crate::protocol::codec::encode_result;
 use crate::protocol::definition::Seconds;
 use crate::protocol::envelope::RequestId;
+use crate::protocol::event::Event;
 use crate::protocol::reply::{
-    Each, Ended, Executed, Info, NamedProcess, Nothing, Pong, RunningPids, Signalled, StatusOfAll, Unregistered, ViewWithStatus,
+    Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll, Unregistered,
+    ViewWithStatus,
 };
 use crate::protocol::request::{
-    ChildrenAtShutdown, Command, DEFAULT_REAP_TIMEOUT, Execute, IsProcessRunning, Items, List, Match, Quit, Reap, Register, Restart,
-    SendSignal, Status, Target,
+    ChildrenAtShutdown, Command, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History, IsProcessRunning, Items, List,
+    Match, Quit, Reap, Register, Restart, SendSignal, Status, Target,
 };
 use crate::protocol::{EndedBy, ErrorCode, Name, Origin, Signal, VERSION, WireError};
 use crate::subprocess::published::unix_seconds;
@@ -56,6 +59,8 @@ impl Service {
             Command::Exists(request) => encode(&self.published(&request.name)?.pid().is_some(), id),
             Command::Returncode(request) => encode(&self.published(&request.name)?.returncode(), id),
             Command::Children(request) => encode(&self.children(&request.name).await?, id),
+            Command::Events(request) => encode(&self.events(&request), id),
+            Command::History(request) => encode(&self.history(&request)?, id),
             Command::Shutdown(request) => {
                 let ChildrenAtShutdown::Quit = request.children;
                 self.supervisor.leave();
@@ -78,6 +83,7 @@ impl Service {
             metrics_endpoint: identity.metrics_endpoint.clone(),
             capabilities: identity.capabilities,
             counts: self.supervisor.counts(),
+            events_endpoints: Some(identity.events_endpoints.clone()),
         }
     }
 
@@ -87,7 +93,7 @@ impl Service {
             .ok_or_else(|| refusals::not_found(name, self.supervisor.all().into_iter().map(|handle| handle.name().clone())))
     }
 
-    fn published(&self, name: &Name) -> Result<std::sync::Arc<Published>, WireError> {
+    fn published(&self, name: &Name) -> Result<Arc<Published>, WireError> {
         self.find(name).map(|handle| handle.published())
     }
 
@@ -252,6 +258,24 @@ impl Service {
                 .collect())
         })
         .await
+    }
+
+    fn events(&self, request: &Events) -> Replay<Arc<Event>> {
+        let limit = request.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        self.records.events(request.since.unwrap_or(1), request.daemon.as_deref(), limit)
+    }
+
+    /// One that was unregistered has its history for as long as that is kept; a name that means nothing is told as such.
+    fn history(&self, request: &History) -> Result<Vec<Arc<PastRun>>, WireError> {
+        let limit = usize::try_from(request.limit.unwrap_or(DEFAULT_HISTORY_LIMIT)).unwrap_or(usize::MAX);
+        let mut runs = self.records.history(request.name.as_ref(), limit.max(1));
+        if let Some(name) = &request.name
+            && runs.is_empty()
+        {
+            self.find(name)?;
+        }
+        runs.truncate(limit);
+        Ok(runs)
     }
 
     /// Asks something that reads all of `/proc`, off the runtime and not too much at a time.

@@ -37,7 +37,9 @@ pub const fn needed(command: CommandName) -> Role {
         | CommandName::IsRunning
         | CommandName::Exists
         | CommandName::Returncode
-        | CommandName::Children => Role::Read,
+        | CommandName::Children
+        | CommandName::Events
+        | CommandName::History => Role::Read,
         CommandName::Execute | CommandName::Quit | CommandName::Reap | CommandName::Restart | CommandName::Signal => Role::Operate,
         CommandName::Register | CommandName::Unregister | CommandName::Shutdown => Role::Admin,
     }

@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 
 use crate::protocol::codec::{self, Rejected, Request};
 use crate::protocol::envelope::RequestId;
-use crate::protocol::reply::Capabilities;
-use crate::protocol::{CommandName, WireError};
+use crate::protocol::event::Event;
+use crate::protocol::reply::{Capabilities, PastRun, Replay};
+use crate::protocol::{CommandName, Name, WireError};
 use crate::status::Monitor;
 use crate::supervisor::SupervisorHandle;
 
@@ -31,6 +32,8 @@ pub struct Identity {
     pub hostname: String,
     /// Where requests are taken.
     pub endpoints: Vec<String>,
+    /// Where events are published.
+    pub events_endpoints: Vec<String>,
     /// Where metrics are served.
     pub metrics_endpoint: Option<String>,
     /// What it can do here.
@@ -56,6 +59,14 @@ pub trait Observer: Send + Sync + 'static {
     fn served(&self, served: &Served<'_>);
 }
 
+/// What has happened, as far as it is remembered. Asked on the runtime's threads: it must not block.
+pub trait Records: Send + Sync + 'static {
+    /// The events from a place in their sequence on, at most `limit`.
+    fn events(&self, since: u64, daemon: Option<&str>, limit: usize) -> Replay<Arc<Event>>;
+    /// The runs that have ended, of one name or of all, newest first, at most `limit`.
+    fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>>;
+}
+
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
 const HOST_QUESTIONS: usize = 4;
 
@@ -65,6 +76,7 @@ pub struct Service {
     pub(super) monitor: Arc<Monitor>,
     pub(super) identity: Identity,
     pub(super) host_questions: Arc<Semaphore>,
+    pub(super) records: Arc<dyn Records>,
     max_request_bytes: usize,
     observer: Arc<dyn Observer>,
 }
@@ -86,9 +98,10 @@ impl Service {
         identity: Identity,
         max_request_bytes: usize,
         observer: Arc<dyn Observer>,
+        records: Arc<dyn Records>,
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
-        Self { supervisor, monitor, identity, host_questions, max_request_bytes, observer }
+        Self { supervisor, monitor, identity, host_questions, records, max_request_bytes, observer }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.

@@ -49,16 +49,48 @@ const BATCH: usize = 64;
 /// How long an endpoint goes on answering once it is to close.
 const FAREWELL: Duration = Duration::from_millis(100);
 /// How long replies that are on their way may take when the socket is closed.
-const LINGER: i32 = 500;
+pub(super) const LINGER: i32 = 500;
 
 /// Why an endpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot take requests at {endpoint}: {reason}")]
+#[error("cannot {purpose} {endpoint}: {reason}")]
 pub struct BindError {
+    /// What it is for: [`TAKE_REQUESTS`] or [`PUBLISH`].
+    pub purpose: &'static str,
     /// As the configuration says it.
     pub endpoint: String,
     /// Why, and what to do.
     pub reason: String,
+}
+
+/// What a control endpoint is for.
+pub const TAKE_REQUESTS: &str = "take requests at";
+/// What an events endpoint is for.
+pub const PUBLISH: &str = "publish events at";
+
+impl BindError {
+    /// What libzmq says, in plain words.
+    pub(super) fn new(purpose: &'static str, endpoint: &str, error: zmq::Error) -> Self {
+        let reason = if error == zmq::Error::EADDRINUSE {
+            "the address is in use; another daemon may be running".to_owned()
+        } else if matches!(error, zmq::Error::EADDRNOTAVAIL | zmq::Error::ENODEV) {
+            "this host has no such address".to_owned()
+        } else {
+            error.to_string()
+        };
+        Self { purpose, endpoint: endpoint.to_owned(), reason }
+    }
+}
+
+/// Binds a socket to one endpoint more; returns where that is, wildcards resolved.
+pub(super) fn bind(socket: &zmq::Socket, endpoint: &str) -> zmq::Result<String> {
+    // Only where it is asked for: an IPv4 address would be shown as one that is mapped into IPv6.
+    socket.set_ipv6(endpoint.contains('['))?;
+    socket.bind(endpoint)?;
+    Ok(match socket.get_last_endpoint() {
+        Ok(Ok(resolved)) => resolved,
+        Ok(Err(_)) | Err(_) => endpoint.to_owned(),
+    })
 }
 
 /// A bound endpoint that does not answer yet.
@@ -78,33 +110,17 @@ impl std::fmt::Debug for Bound {
 impl Bound {
     /// Opens an endpoint.
     pub fn bind(context: &zmq::Context, endpoint: &str, limits: Limits) -> Result<Self, BindError> {
-        let open = || -> zmq::Result<zmq::Socket> {
+        let open = || -> zmq::Result<(zmq::Socket, String)> {
             let socket = context.socket(zmq::ROUTER)?;
             socket.set_linger(LINGER)?;
             socket.set_maxmsgsize(limits.max_frame())?;
             socket.set_sndhwm(UNREAD_REPLIES)?;
             // A reply to a client that has left is an error that can be seen, not silence.
             socket.set_router_mandatory(true)?;
-            // Only where it is asked for: an IPv4 address would be shown as one that is mapped into IPv6.
-            socket.set_ipv6(endpoint.contains('['))?;
-            socket.bind(endpoint)?;
-            Ok(socket)
+            let resolved = bind(&socket, endpoint)?;
+            Ok((socket, resolved))
         };
-        let refused = |error: zmq::Error| BindError {
-            endpoint: endpoint.to_owned(),
-            reason: if error == zmq::Error::EADDRINUSE {
-                "the address is in use; another daemon may be running".to_owned()
-            } else if matches!(error, zmq::Error::EADDRNOTAVAIL | zmq::Error::ENODEV) {
-                "this host has no such address".to_owned()
-            } else {
-                error.to_string()
-            },
-        };
-        let socket = open().map_err(refused)?;
-        let resolved = match socket.get_last_endpoint() {
-            Ok(Ok(resolved)) => resolved,
-            Ok(Err(_)) | Err(_) => endpoint.to_owned(),
-        };
+        let (socket, resolved) = open().map_err(|error| BindError::new(TAKE_REQUESTS, endpoint, error))?;
         Ok(Self { socket, endpoint: resolved, limits })
     }
 

@@ -1,50 +1,99 @@
-//! What happens in the rooms below becomes telemetry: they do not know it, and it does not know them.
+//! What happens in the rooms below becomes telemetry and history: they do not know it, and it does not know them.
 
 use std::sync::Arc;
 
-use crate::control::{Observer, Served};
-use crate::protocol::StateName;
+use crate::control::{Observer, Records, Served};
+use crate::protocol::event;
+use crate::protocol::reply::{PastRun, Replay};
+use crate::protocol::{Name, StateName};
+use crate::store::History;
+use crate::subprocess::published::unix_seconds;
+use crate::subprocess::report::RunRecord;
 use crate::subprocess::{Notice, Reporter, SubProcessHandle};
 use crate::supervisor::SupervisorHandle;
 use crate::sys;
-use crate::telemetry::{Event, ProcessSample, Snapshot, Telemetry};
+use crate::sys::pidfd::ExitStatus;
+use crate::telemetry::{Event, Feed, ProcessSample, Snapshot, Telemetry};
 
 use std::time::Instant;
 
 use crate::status::Monitor;
 
-/// Hands everything on to telemetry.
+/// Hands everything on to telemetry and history, and answers what they remember.
 #[derive(Clone)]
-pub struct Bridge(pub Telemetry);
+pub struct Bridge {
+    /// Log, metrics, and the sequence of events.
+    pub telemetry: Telemetry,
+    /// The sequence itself, which `telemetry` appends to.
+    pub feed: Arc<Feed>,
+    /// The runs that have ended.
+    pub history: Arc<dyn History>,
+}
 
 impl Reporter for Bridge {
     fn report(&self, notice: &Notice<'_>) {
         match *notice {
             Notice::StateChanged { name, from, to, pid, status, cause, restarts } => {
-                let (returncode, signal) =
-                    (status.map(sys::pidfd::ExitStatus::returncode), status.and_then(sys::pidfd::ExitStatus::signal));
-                self.0.emit(Event::StateChanged { name, from, to, pid, returncode, signal, cause });
+                let (returncode, signal) = (status.map(ExitStatus::returncode), status.and_then(ExitStatus::signal));
+                self.telemetry.emit(Event::StateChanged { name, from, to, pid, returncode, signal, cause });
                 if to == StateName::Fatal {
-                    self.0.emit(Event::GaveUp { name, cause, restarts });
+                    self.telemetry.emit(Event::GaveUp { name, cause, restarts });
                 }
             }
             Notice::SpawnFailed { name, failure } => {
-                self.0.emit(Event::SpawnFailed { name, errno_name: &sys::errno_name(failure.errno), message: &failure.to_string() });
+                self.telemetry.emit(Event::SpawnFailed {
+                    name,
+                    errno_name: &sys::errno_name(failure.errno),
+                    message: &failure.to_string(),
+                });
             }
-            Notice::RunEnded { name: _, record: _ } => {}
-            Notice::RestartScheduled { name, attempt, delay } => self.0.emit(Event::Restarting { name, attempt: attempt.into(), delay }),
+            Notice::RunEnded { name, record } => self.history.append(past_run(name, record)),
+            Notice::RestartScheduled { name, attempt, delay } => {
+                self.telemetry.emit(Event::Restarting { name, attempt: attempt.into(), delay })
+            }
             Notice::ScheduleMissed { name, times, last, why } => {
-                self.0.emit(Event::ScheduleMissed { name, times, last, why: why.as_str() });
+                self.telemetry.emit(Event::ScheduleMissed { name, times, last, why: why.as_str() });
             }
-            Notice::OrphanReaped { pid, status } => self.0.emit(Event::OrphanReaped { pid, status: status.returncode() }),
+            Notice::OrphanReaped { pid, status } => self.telemetry.emit(Event::OrphanReaped { pid, status: status.returncode() }),
         }
+    }
+}
+
+/// A run as it is remembered.
+fn past_run(name: &Name, record: &RunRecord) -> PastRun {
+    let RunRecord { uuid, pid, args, started_at, ended_at, lived, status, cause, started_by, ended_by, message } = record;
+    PastRun {
+        name: name.clone(),
+        uuid: uuid.clone(),
+        pid: *pid,
+        args: args.clone(),
+        started_at: unix_seconds(*started_at),
+        ended_at: unix_seconds(*ended_at),
+        returncode: status.map(ExitStatus::returncode),
+        signal: status.and_then(ExitStatus::signal),
+        cause: *cause,
+        duration: lived.as_secs_f64(),
+        core_dump: matches!(status, Some(ExitStatus::Signalled { core: true, .. })),
+        started_by: *started_by,
+        ended_by: *ended_by,
+        message: message.clone(),
+    }
+}
+
+impl Records for Bridge {
+    fn events(&self, since: u64, daemon: Option<&str>, limit: usize) -> Replay<Arc<event::Event>> {
+        self.feed.replay(since, daemon, limit)
+    }
+
+    fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>> {
+        self.history.query(name, limit)
     }
 }
 
 impl Observer for Bridge {
     fn served(&self, served: &Served<'_>) {
         let Served { command, error, duration, request_id } = *served;
-        self.0.emit(Event::RequestServed { command, error, duration, request_id });
+        self.telemetry.emit(Event::RequestServed { command, error, duration, request_id });
     }
 }
 

@@ -18,7 +18,7 @@ pub enum ExitReason {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// A control endpoint cannot be bound (EX_UNAVAILABLE).
+    /// A control or events endpoint cannot be bound (EX_UNAVAILABLE).
     Control = 69,
     /// The state or runtime directory cannot be written (EX_CANTCREAT).
     Directory = 73,
@@ -47,7 +47,7 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// A control endpoint cannot be opened.
+    /// A control or events endpoint cannot be opened.
     #[error(transparent)]
     Control(#[from] BindError),
     /// The metrics address cannot be opened.

@@ -2,13 +2,14 @@
 //!
 //! - [`prepare`]: takes everything that another program could hold (state directory, endpoints, metrics address) before any process is started;
 //! - [`run`]: wires the rooms together, starts what is to start, runs until asked to leave, quits what runs;
-//! - [`sockets`]: the files of ipc endpoints; [`strays`]: ending what nobody owns; [`orphans`]: reaping what came to the daemon as their subreaper; [`bridge`]: what happens → telemetry;
+//! - [`sockets`]: the files of ipc endpoints; [`strays`]: ending what nobody owns; [`orphans`]: reaping what came to the daemon as their subreaper; [`bridge`]: what happens → telemetry and history; [`publish`]: events → their subscribers;
 //! - [`service_manager`]: what systemd is told; [`exit`]: why the daemon could not run, and its exit code.
 
 pub mod bridge;
 pub mod exit;
 pub mod orphans;
 pub mod prepare;
+pub mod publish;
 pub mod run;
 pub mod service_manager;
 pub mod sockets;

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 
 use crate::config::{Config, Endpoint};
-use crate::control::{Bound, Limits};
+use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
+use crate::control::{Bound, Limits, Publisher};
 use crate::protocol::reply::Capabilities;
 use crate::store::StateDir;
 use crate::sys::limits::{Nofile, raise_nofile};
@@ -19,6 +20,7 @@ use super::sockets::{SocketFile, bind_ipc};
 pub struct Prepared {
     pub(super) config: Config,
     pub(super) bound: Vec<Bound>,
+    pub(super) publisher: Publisher,
     pub(super) metrics: Option<(TcpListener, SocketAddr)>,
     pub(super) nofile: Option<Nofile>,
     pub(super) capabilities: Capabilities,
@@ -57,11 +59,22 @@ impl Prepared {
         for endpoint in &config.control.endpoints {
             match endpoint {
                 Endpoint::Ipc(path) => {
-                    let (socket, file) = bind_ipc(&context, path, &config.control, limits)?;
+                    let bind = |endpoint: &str| Bound::bind(&context, endpoint, limits);
+                    let (socket, file) = bind_ipc(path, &config.control, TAKE_REQUESTS, bind)?;
                     bound.push(socket);
                     socket_files.push(file);
                 }
                 Endpoint::Tcp { .. } => bound.push(Bound::bind(&context, &endpoint.to_string(), limits)?),
+            }
+        }
+        let mut publisher = Publisher::new(&context)?;
+        for endpoint in &config.events.endpoints {
+            match endpoint {
+                Endpoint::Ipc(path) => {
+                    let ((), file) = bind_ipc(path, &config.control, PUBLISH, |endpoint| publisher.bind(endpoint))?;
+                    socket_files.push(file);
+                }
+                Endpoint::Tcp { .. } => publisher.bind(&endpoint.to_string())?,
             }
         }
         let metrics = config.metrics.listen.map(listen).transpose()?;
@@ -77,7 +90,7 @@ impl Prepared {
             curve: zmq::has("curve").unwrap_or(false),
             subreaper: reaper::is_subreaper(),
         };
-        Ok(Self { config, bound, metrics, nofile, capabilities, socket_files, state_dir, _context: context })
+        Ok(Self { config, bound, publisher, metrics, nofile, capabilities, socket_files, state_dir, _context: context })
     }
 }
 

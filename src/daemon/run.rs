@@ -15,6 +15,7 @@ use crate::probe::Asker;
 use crate::procfs::Forest;
 use crate::protocol::Origin;
 use crate::status::Monitor;
+use crate::store::InMemory;
 use crate::subprocess::actor::Shared;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
@@ -24,11 +25,12 @@ use crate::supervisor::leave::Left;
 use crate::supervisor::{SupervisorHandle, schedule};
 use crate::sys;
 use crate::sys::reaper::Mains;
-use crate::telemetry::{Event, Readiness, Telemetry, http};
+use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 
 use super::bridge::{Bridge, snapshot};
 use super::exit::StartError;
 use super::prepare::Prepared;
+use super::publish::publish;
 use super::{orphans, service_manager, strays};
 
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs must not keep the others from being served.
@@ -87,7 +89,7 @@ fn uuid_node() -> [u8; 6] {
 impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
     pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
-        let Self { config, bound, metrics, nofile, capabilities, socket_files, state_dir, _context: context } = self;
+        let Self { config, bound, publisher, metrics, nofile, capabilities, socket_files, state_dir, _context: context } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
         sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
@@ -97,7 +99,9 @@ impl Prepared {
         let mains = Arc::new(Mains::default());
         let forest = Forest::new();
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
-        let bridge = Bridge(telemetry.clone());
+        let feed = Feed::new(&uuid);
+        let telemetry = telemetry.publishing(feed.clone());
+        let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history: Arc::new(InMemory::default()) };
         let reaped = Arc::new(Notify::new());
         let spawner = Spawner::new(mains.clone(), nofile);
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
@@ -152,10 +156,14 @@ impl Prepared {
             started_at: unix_seconds(SystemTime::now()),
             hostname: sysinfo::System::host_name().unwrap_or_default(),
             endpoints: endpoints.clone(),
+            events_endpoints: publisher.endpoints().to_vec(),
             metrics_endpoint: metrics_endpoint.clone(),
             capabilities,
         };
-        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, Arc::new(bridge));
+        let publishing = publisher.open().map_err(system("cannot watch the socket of events"))?;
+        doors.spawn(publish(feed, publishing, closing_seen.clone()));
+        let (observer, records) = (Arc::new(bridge.clone()), Arc::new(bridge));
+        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, observer, records);
         let service = Arc::new(service);
 
         let mut autostart = Vec::new();

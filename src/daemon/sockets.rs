@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Group, chown};
 
 use crate::config::Control;
-use crate::control::{BindError, Bound, Limits};
+use crate::control::BindError;
 
 /// A socket file of ours, removed when dropped.
 #[derive(Debug)]
@@ -23,13 +23,19 @@ impl Drop for SocketFile {
     }
 }
 
-/// Opens an ipc endpoint: refused when somebody listens there, a stale file is replaced, and nobody but us can connect before its mode is set.
-pub fn bind_ipc(context: &zmq::Context, path: &Path, control: &Control, limits: Limits) -> Result<(Bound, SocketFile), BindError> {
+/// Opens an ipc endpoint with `bind`: refused when somebody listens there, a stale file is replaced, and nobody but us can connect before its mode
+/// is set. `purpose` is that of a [`BindError`].
+pub fn bind_ipc<T>(
+    path: &Path,
+    control: &Control,
+    purpose: &'static str,
+    bind: impl FnOnce(&str) -> Result<T, BindError>,
+) -> Result<(T, SocketFile), BindError> {
     let endpoint = format!("ipc://{}", path.display());
-    let refused = |reason: String| BindError { endpoint: endpoint.clone(), reason };
+    let refused = |reason: String| BindError { purpose, endpoint: endpoint.clone(), reason };
     make_way(path).map_err(&refused)?;
     let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = Bound::bind(context, &endpoint, limits);
+    let bound = bind(&endpoint);
     umask(before);
     let bound = bound?;
     let file = SocketFile(path.to_owned());

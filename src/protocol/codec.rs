@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::definition::Definition;
 use super::envelope::{Reply, RequestId};
 use super::error::{Detail, ErrorCode, WireError};
+use super::event::Event;
 use super::names::{CommandName, Name};
 use super::request::{Command, Register};
 use super::{MAX_DEPTH, VERSION};
@@ -119,6 +120,8 @@ fn decode_command(name: CommandName, frame: &[u8]) -> Result<Command, String> {
         CommandName::Exists => Command::Exists(arguments(frame)?),
         CommandName::Returncode => Command::Returncode(arguments(frame)?),
         CommandName::Children => Command::Children(arguments(frame)?),
+        CommandName::Events => Command::Events(arguments(frame)?),
+        CommandName::History => Command::History(arguments(frame)?),
         CommandName::Shutdown => Command::Shutdown(arguments(frame)?),
     })
 }
@@ -441,8 +444,15 @@ pub fn encode_request(command: &Command, request_id: Option<&RequestId>) -> Resu
         Command::Status(a) => frame(name, request_id, a),
         Command::Processes(a) | Command::ProcessInfo(a) => frame(name, request_id, a),
         Command::IsProcessRunning(a) => frame(name, request_id, a),
+        Command::Events(a) => frame(name, request_id, a),
+        Command::History(a) => frame(name, request_id, a),
         Command::Shutdown(a) => frame(name, request_id, a),
     }
+}
+
+/// Writes an event as the second frame of a published message.
+pub fn encode_event(event: &Event) -> Result<Vec<u8>, CodecError> {
+    Ok(rmp_serde::to_vec_named(event)?)
 }
 
 /// Reads a reply, for a client. Keys that a newer daemon adds are passed over.

@@ -6,6 +6,7 @@
 //! - [`definition`]: what a client or the configuration file says of one sub-process;
 //! - [`request`]: one type for the arguments of each command;
 //! - [`reply`]: one type for the result of each command;
+//! - [`event`]: what happened, as it is replayed and published;
 //! - [`error`]: the closed list of error codes;
 //! - [`envelope`]: what is common to all requests and replies;
 //! - [`codec`]: bytes to request and reply to bytes, with the limits.
@@ -14,12 +15,13 @@ pub mod codec;
 pub mod definition;
 pub mod envelope;
 pub mod error;
+pub mod event;
 pub mod names;
 pub mod reply;
 pub mod request;
 
 pub use error::{Detail, ErrorCode, WireError};
-pub use names::{Cause, CommandName, EndedBy, Name, Origin, Overlap, RestartPolicy, Signal, StateName, Wanted};
+pub use names::{Cause, CommandName, EndedBy, EventName, Name, Origin, Overlap, RestartPolicy, Signal, StateName, Wanted};
 
 /// The version of the protocol that this build speaks; a request that names another one is refused.
 pub const VERSION: u64 = 1;

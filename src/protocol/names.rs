@@ -85,6 +85,10 @@ words! {
         Returncode = "returncode",
         /// All descendants of the sub-process.
         Children = "children",
+        /// What happened lately, from a place in the sequence on.
+        Events = "events",
+        /// The runs that have ended.
+        History = "history",
         /// Leave, after the sub-processes have been quit.
         Shutdown = "shutdown",
     }
@@ -133,6 +137,20 @@ words! {
         SpawnFailed = "spawn_failed",
         /// It ended while nobody could see how.
         Lost = "lost",
+    }
+}
+
+words! {
+    /// What an event tells of that is no change of state.
+    EventName {
+        /// A sub-process could not be started.
+        SpawnFailed = "spawn_failed",
+        /// The restart policy will start a sub-process again.
+        RestartScheduled = "restart_scheduled",
+        /// The supervisor will not start a sub-process again until somebody asks for it.
+        GaveUp = "gave_up",
+        /// Scheduled times of a sub-process passed without a start.
+        ScheduleMissed = "schedule_missed",
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
-use super::names::{Cause, Name, StateName, Wanted};
+use super::event::Event;
+use super::names::{Cause, EndedBy, Name, Origin, StateName, Wanted};
 
 /// Result of `ping`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct Info {
     pub capabilities: Capabilities,
     /// Sub-processes by state; every state is there.
     pub counts: BTreeMap<StateName, u64>,
+    /// Where events are published, wildcards resolved; a daemon before them does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_endpoints: Option<Vec<String>>,
 }
 
 /// What a daemon can do on its host.
@@ -101,6 +105,9 @@ pub struct View {
     pub stdout: String,
     /// Where standard error goes.
     pub stderr: String,
+    /// What there is to say of the last end in words, such as why a start failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Result of `execute` and, for one sub-process, of `restart`.
@@ -306,6 +313,52 @@ pub enum RunningPids {
     First(u32),
     /// Every matching PID, ascending.
     All(Vec<u32>),
+}
+
+/// Result of `events`. A client may read its events as another type, to pass on what it does not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replay<E = Event> {
+    /// In their order, without a gap between them.
+    pub events: Vec<E>,
+    /// What to ask for next: one more than the `seq` of the last of them.
+    pub next: u64,
+    /// Nothing is missing between the `since` of the request and `events`.
+    pub complete: bool,
+    /// The run of the daemon that `next` counts in: the `uuid` of `info`.
+    pub daemon: String,
+}
+
+/// Entry of `history`: a run that has ended, or could not begin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PastRun {
+    /// The name it was registered under.
+    pub name: Name,
+    /// The run's version-1 UUID.
+    pub uuid: String,
+    /// What its process was; null when it could not be started.
+    pub pid: Option<u32>,
+    /// Arguments of this run only.
+    pub args: Vec<String>,
+    /// When it was started.
+    pub started_at: f64,
+    /// When its end was seen.
+    pub ended_at: f64,
+    /// Exit code, −N when signal N ended it; null when it could not be started, or nobody can tell.
+    pub returncode: Option<i32>,
+    /// N, when signal N ended it.
+    pub signal: Option<i32>,
+    /// Why it ended.
+    pub cause: Cause,
+    /// Seconds that it lived, on the monotonic clock.
+    pub duration: f64,
+    /// The kernel wrote a core dump.
+    pub core_dump: bool,
+    /// Who had it started.
+    pub started_by: Origin,
+    /// Who had it ended.
+    pub ended_by: EndedBy,
+    /// What there is to say of it in words, such as why it could not be started.
+    pub message: Option<String>,
 }
 
 /// The result of a command that has nothing to tell: an empty map.

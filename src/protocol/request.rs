@@ -48,6 +48,10 @@ pub enum Command {
     Returncode(ByName),
     /// See [`CommandName::Children`].
     Children(ByName),
+    /// See [`CommandName::Events`].
+    Events(Events),
+    /// See [`CommandName::History`].
+    History(History),
     /// See [`CommandName::Shutdown`].
     Shutdown(Shutdown),
 }
@@ -75,6 +79,8 @@ impl Command {
             Self::Exists(_) => CommandName::Exists,
             Self::Returncode(_) => CommandName::Returncode,
             Self::Children(_) => CommandName::Children,
+            Self::Events(_) => CommandName::Events,
+            Self::History(_) => CommandName::History,
             Self::Shutdown(_) => CommandName::Shutdown,
         }
     }
@@ -324,6 +330,36 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
 }
+
+/// Arguments of `events`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// The first `seq` that is wanted: the `next` of an earlier answer, or one more than that of the last event seen. 1 where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// The run of the daemon that `since` counts in. When another one answers, its own sequence is answered from the beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<String>,
+    /// The most events of one answer; all that are kept where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// Arguments of `history`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// The runs of one sub-process; of all where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// The most runs of the answer; [`DEFAULT_HISTORY_LIMIT`] where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// How many runs `history` answers where the request does not say.
+pub const DEFAULT_HISTORY_LIMIT: u64 = 50;
 
 /// What becomes of the sub-processes when the daemon leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,10 @@
 //! What must outlive the daemon, and who may write it.
 //!
-//! - [`state_dir`]: the state directory, held by one daemon at a time.
+//! - [`state_dir`]: the state directory, held by one daemon at a time;
+//! - [`history`]: the runs that have ended, in memory in this version.
 
+pub mod history;
 pub mod state_dir;
 
+pub use history::{History, InMemory};
 pub use state_dir::{StateDir, StateDirError};

@@ -139,6 +139,7 @@ impl Published {
             cwd: spec.cwd.as_ref().map(|cwd| cwd.display().to_string()),
             stdout: spec.stdout.to_string(),
             stderr: spec.stderr.to_string(),
+            message: self.message.clone(),
         }
     }
 }

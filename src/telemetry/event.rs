@@ -135,7 +135,9 @@ const fn changes_something(command: CommandName) -> bool {
         | CommandName::IsRunning
         | CommandName::Exists
         | CommandName::Returncode
-        | CommandName::Children => false,
+        | CommandName::Children
+        | CommandName::Events
+        | CommandName::History => false,
     }
 }
 

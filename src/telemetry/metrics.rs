@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::event::{self, Event};
+use super::feed::Feed;
 use super::page::{Exporter, Source};
 use crate::protocol::CommandName;
 
@@ -33,6 +34,8 @@ pub enum MetricsError {
 #[derive(Clone, Debug)]
 pub struct Telemetry {
     own: Arc<Own>,
+    /// Where events go out to subscribers, once there is a place.
+    feed: Option<Arc<Feed>>,
 }
 
 /// The families that are counted as things happen, as opposed to those read from a snapshot.
@@ -49,12 +52,21 @@ struct Own {
 impl Telemetry {
     /// Sets up the daemon's own families. Fails only if a family is declared wrongly.
     pub fn new() -> Result<Self, MetricsError> {
-        Own::new().map(|own| Self { own: Arc::new(own) }).map_err(MetricsError::SetUp)
+        Own::new().map(|own| Self { own: Arc::new(own), feed: None }).map_err(MetricsError::SetUp)
     }
 
-    /// Counts an event and writes it to the log.
+    /// The same, which also appends to this sequence of events.
+    #[must_use]
+    pub fn publishing(self, feed: Arc<Feed>) -> Self {
+        Self { feed: Some(feed), ..self }
+    }
+
+    /// Counts an event, writes it to the log, and appends it to the sequence that subscribers see.
     pub fn emit(&self, event: Event<'_>) {
         self.own.count(&event);
+        if let Some(feed) = &self.feed {
+            feed.take(&event);
+        }
         event::log(&event);
     }
 

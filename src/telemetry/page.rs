@@ -125,6 +125,7 @@ pub(crate) mod tests {
                 cwd: None,
                 stdout: "null".into(),
                 stderr: "null".into(),
+                message: None,
             },
             status: Some(Arc::new(status(pid, &uuid))),
             starts: 2,

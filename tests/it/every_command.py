@@ -150,5 +150,10 @@ tried.discard("exceute")
 refused("ping", "unsupported_version", version=99)
 refused("ping", "bad_request", surprise=True)
 
+replay = ask("events", since=1)
+assert replay["complete"] and [event["seq"] for event in replay["events"]] == list(range(1, replay["next"])), replay
+assert replay["daemon"] == ask("info")["uuid"]
+assert all(run["name"] == "py" for run in ask("history", name="py", limit=5)) and ask("history")
+
 assert ask("shutdown") == {}
 print("\n".join(sorted(tried)))

@@ -9,11 +9,15 @@ mod commands;
 #[cfg(test)]
 mod ctl;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod failures;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod hanging;
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]

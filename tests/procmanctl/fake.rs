@@ -135,5 +135,6 @@ pub(crate) fn view(name: &str, state: StateName) -> View {
         cwd: None,
         stdout: "null".into(),
         stderr: "null".into(),
+        message: None,
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use procman::protocol::codec::{decode_request, encode_result};
 use procman::protocol::definition::{Definition, HealthDefinition, LimitsDefinition, ReadyDefinition, StopRequestDefinition};
 use procman::protocol::reply::*;
-use procman::protocol::{Cause, CommandName, ErrorCode, Name, RestartPolicy, StateName, Wanted};
+use procman::protocol::{Cause, CommandName, EndedBy, ErrorCode, EventName, Name, Origin, RestartPolicy, StateName, Wanted};
 use procman::protocol::{DEFAULT_MAX_REQUEST_BYTES, MAX_DEPTH, MAX_REQUEST_ID, MAX_SECONDS};
 use procman::subprocess::spec::{MAX_START_LIMIT, Spec};
 use procman::telemetry::{Event, ProcessSample, Snapshot, Telemetry};
@@ -72,6 +72,9 @@ fn closed_lists_are_listed() {
     assert_eq!(first_column("causes"), listed(Cause::ALL));
     assert_eq!(first_column("policies"), listed(RestartPolicy::ALL));
     assert_eq!(first_column("wanted"), listed(Wanted::ALL));
+    assert_eq!(first_column("events"), listed(EventName::ALL));
+    assert_eq!(first_column("origins"), listed(Origin::ALL));
+    assert_eq!(first_column("ended by"), listed(EndedBy::ALL));
 }
 
 #[test]
@@ -151,7 +154,7 @@ fn details_are_told() {
 }
 
 /// Keys that hold a map from words to values, not a map with keys of its own.
-const OPEN_MAPS: [&str; 2] = ["counts", "env"];
+const OPEN_MAPS: [&str; 3] = ["counts", "details", "env"];
 /// Keys that hold a value of another type.
 const OTHER_TYPES: [&str; 2] = ["daemon", "status"];
 
@@ -185,7 +188,7 @@ fn is_told(value: &Value, told: &str) -> bool {
         "float" => value.is_f64(),
         "bool" => value.is_boolean(),
         "{str: int}" => value.as_object().is_some_and(|map| map.values().all(|value| is_told(value, "int"))),
-        "ProcessStatus" | "ViewWithStatus" => value.is_object(),
+        "ProcessStatus" | "ViewWithStatus" | "Event" | "map" => value.is_object(),
         list => match list.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
             Some(inner) => value.as_array().is_some_and(|values| values.iter().all(|value| is_told(value, inner))),
             None => panic!("{told:?} is no type"),
@@ -213,7 +216,7 @@ fn check_type<T: Serialize + DeserializeOwned + Debug>(name: &str, sample: &T) {
 
 #[test]
 fn types_have_the_keys_that_are_told() {
-    check_type("View", &samples::view());
+    check_type("View", &samples::later_view());
     check_type("ProcessStatus", &samples::status());
     check_type("StatusOfAll", &samples::status_of_all());
     check_type("Executed", &samples::executed());
@@ -221,7 +224,11 @@ fn types_have_the_keys_that_are_told() {
     check_type("Signalled", &samples::signalled());
     check_type("Unregistered", &samples::unregistered());
     check_type("Pong", &samples::pong());
-    check_type("Info", &samples::info());
+    check_type("Info", &samples::later_info());
+    check_type("Replay", &samples::replay());
+    check_type("StateChanged", &samples::state_changed());
+    check_type("Noted", &samples::noted());
+    check_type("PastRun", &samples::past_run());
     check_type("HostProcess", &samples::host_process());
     check_type("HostProcessInfo", &samples::host_process_info());
     check_type("NamedProcess", &samples::named_process());

@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use procman::protocol::codec::{decode_reply, decode_request, encode_error, encode_request, encode_result};
+use procman::protocol::codec::{decode_reply, decode_request, encode_error, encode_event, encode_request, encode_result};
+use procman::protocol::event::Event;
 use procman::protocol::reply::*;
 use procman::protocol::{CommandName, ErrorCode};
 
@@ -23,9 +24,9 @@ use crate::samples;
 #[serde(deny_unknown_fields)]
 struct Golden {
     description: String,
-    /// `request` or `reply`.
+    /// `request`, `reply`, or `event`: the second frame of a published message.
     kind: String,
-    /// Of a request its command; of a reply the type of its result as in PROTOCOL.md, or `error`.
+    /// Of a request its command; of a reply the type of its result as in PROTOCOL.md, or `error`; of an event its type there.
     #[serde(rename = "type")]
     type_name: String,
     /// Of a reply that is no refusal: what it answers.
@@ -81,7 +82,19 @@ fn samples() -> Vec<(String, Golden)> {
         };
         (format!("reply-{}.json", sample.file), golden)
     });
-    requests.chain(replies).collect()
+    let events = samples::events().into_iter().map(|(file, type_name, description, event)| {
+        let frame = encode_event(&event).unwrap();
+        let golden = Golden {
+            description: description.into(),
+            kind: "event".into(),
+            type_name: type_name.into(),
+            command: None,
+            message: unpack(&frame),
+            hex: to_hex(&frame),
+        };
+        (format!("event-{file}.json"), golden)
+    });
+    requests.chain(replies).chain(events).collect()
 }
 
 /// Reads every file, after the missing ones were written if that is asked for.
@@ -135,6 +148,12 @@ fn every_message_is_read_and_written_as_it_was() {
                 assert_eq!(request.command.name().as_str(), command, "{name}");
                 encode_request(&request.command, request.request_id.as_ref()).unwrap()
             }
+            ("event", type_name) => {
+                let event: Event = rmp_serde::from_slice(&frame).unwrap_or_else(|error| panic!("{name}: {error}"));
+                assert_eq!(event, rmp_serde::from_slice(&pack(&golden.message)).unwrap(), "{name}");
+                assert_eq!(type_name == "StateChanged", matches!(event, Event::StateChanged(_)), "{name}");
+                encode_event(&event).unwrap()
+            }
             ("reply", "error") => reply_again::<Nothing>(name, golden),
             ("reply", "Pong") => reply_again::<Pong>(name, golden),
             ("reply", "Info") => reply_again::<Info>(name, golden),
@@ -154,6 +173,8 @@ fn every_message_is_read_and_written_as_it_was() {
             ("reply", "int" | "[int]") => reply_again::<RunningPids>(name, golden),
             ("reply", "bool") => reply_again::<bool>(name, golden),
             ("reply", "int or null") => reply_again::<Option<i32>>(name, golden),
+            ("reply", "Replay") => reply_again::<Replay>(name, golden),
+            ("reply", "[PastRun]") => reply_again::<Vec<PastRun>>(name, golden),
             ("reply", "Nothing") => reply_again::<Nothing>(name, golden),
             (kind, type_name) => panic!("{name}: {kind} of the type {type_name:?} is not known here"),
         };

@@ -7,7 +7,8 @@ use procman::protocol::definition::{
     StartLimitDefinition, StopRequestDefinition,
 };
 use procman::protocol::envelope::RequestId;
-use procman::protocol::names::{Cause, Name, Overlap, RestartPolicy, Signal, StateName, Wanted};
+use procman::protocol::event::{Event, Noted, Stamp, StateChanged};
+use procman::protocol::names::{Cause, EndedBy, EventName, Name, Origin, Overlap, RestartPolicy, Signal, StateName, Wanted};
 use procman::protocol::reply::*;
 use procman::protocol::request::*;
 use procman::protocol::{Detail, ErrorCode, WireError};
@@ -224,6 +225,14 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         sample("exists", "Is there a process?", Command::Exists(by_name())),
         sample("returncode", "How did the last run end?", Command::Returncode(by_name())),
         sample("children", "All its descendants.", Command::Children(by_name())),
+        sample("events", "Everything that is kept.", Command::Events(Events::default())),
+        sample(
+            "events-since",
+            "A hundred, from one on of a run of the daemon.",
+            Command::Events(Events { since: Some(41), daemon: Some(DAEMON.into()), limit: Some(100) }),
+        ),
+        sample("history", "The last runs of all.", Command::History(History::default())),
+        sample("history-name", "The last runs of one.", Command::History(History { name: Some(name("registry")), limit: Some(5) })),
         sample("shutdown", "Leave.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Quit })),
     ];
     for (file, description, request_id) in [
@@ -260,7 +269,13 @@ pub(crate) fn view() -> View {
         cwd: Some("/".into()),
         stdout: "file:/var/log/registry.log".into(),
         stderr: "stdout".into(),
+        message: None,
     }
+}
+
+/// A view that says also what came later.
+pub(crate) fn later_view() -> View {
+    View { message: Some("failed to start registry: no such program as \"pyton3\" in PATH".into()), ..view() }
 }
 
 /// A view as it is while it runs.
@@ -329,6 +344,100 @@ pub(crate) fn info() -> Info {
         metrics_endpoint: Some("http://127.0.0.1:9469/metrics".into()),
         capabilities: Capabilities { cgroup: false, pidfd_exit_info: true, curve: true, subreaper: true },
         counts: StateName::ALL.iter().map(|state| (*state, u64::from(*state == StateName::Running))).collect(),
+        events_endpoints: None,
+    }
+}
+
+/// What a daemon says that publishes events.
+pub(crate) fn later_info() -> Info {
+    Info { events_endpoints: Some(strings(&["ipc:///run/procman/events.sock", "tcp://127.0.0.1:6128"])), ..info() }
+}
+
+const DAEMON: &str = "1f0c2ae4-c7c5-11f0-bf26-3b8f6c0d2a11";
+
+/// A change of state in which nothing is null.
+pub(crate) fn state_changed() -> StateChanged {
+    StateChanged {
+        seq: 41,
+        time: 1_795_335_514.5,
+        name: name("registry"),
+        from: StateName::Running,
+        to: StateName::Stopping,
+        pid: Some(4100),
+        returncode: Some(-11),
+        signal: Some(11),
+        cause: Some(Cause::CoreDump),
+        daemon: DAEMON.into(),
+    }
+}
+
+/// An event about a sub-process that is no change of state.
+pub(crate) fn noted() -> Noted {
+    let stamp = Stamp { seq: 42, time: 1_795_335_514.75, daemon: DAEMON.into() };
+    Noted::new(stamp, EventName::RestartScheduled, Some(name("registry")), "will be started again in 0.5 s")
+        .with("attempt", 1_i64)
+        .with("delay", 0.5)
+}
+
+/// The events of the golden messages.
+pub(crate) fn events() -> Vec<(&'static str, &'static str, &'static str, Event)> {
+    let least = StateChanged {
+        pid: None,
+        returncode: None,
+        signal: None,
+        cause: None,
+        from: StateName::Stopped,
+        to: StateName::Starting,
+        ..state_changed()
+    };
+    let about_nobody = Noted { name: None, details: BTreeMap::new(), ..noted() };
+    vec![
+        ("state", "StateChanged", "It was ended by a signal.", Event::StateChanged(state_changed())),
+        ("state-first", "StateChanged", "Nothing is known of an end yet.", Event::StateChanged(least)),
+        ("noted", "Noted", "Something else that happened to a sub-process.", Event::Noted(noted())),
+        ("noted-daemon", "Noted", "The same about no sub-process.", Event::Noted(about_nobody)),
+    ]
+}
+
+pub(crate) fn replay() -> Replay {
+    let events = vec![Event::StateChanged(state_changed()), Event::Noted(noted())];
+    Replay { events, next: 43, complete: true, daemon: DAEMON.into() }
+}
+
+/// A run in which nothing is null.
+pub(crate) fn past_run() -> PastRun {
+    PastRun {
+        name: name("registry"),
+        uuid: UUID.into(),
+        pid: Some(4100),
+        args: strings(&["--debug"]),
+        started_at: 1_795_335_514.5,
+        ended_at: 1_795_335_574.75,
+        returncode: Some(-11),
+        signal: Some(11),
+        cause: Cause::CoreDump,
+        duration: 60.25,
+        core_dump: true,
+        started_by: Origin::Policy,
+        ended_by: EndedBy::Itself,
+        message: Some("a sentence about it".into()),
+    }
+}
+
+/// A run that could not begin.
+fn failed_run() -> PastRun {
+    PastRun {
+        pid: None,
+        args: vec![],
+        ended_at: 1_795_335_514.5,
+        returncode: None,
+        signal: None,
+        cause: Cause::SpawnFailed,
+        duration: 0.0,
+        core_dump: false,
+        started_by: Origin::Execute,
+        message: Some("no such program as \"wbe\" in PATH".into()),
+        ..past_run()
     }
 }
 
@@ -405,6 +514,7 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("ping", "ping", "Pong", pong(), "The daemon is there.");
     reply!("info", "info", "Info", info(), "What daemon it is.");
     reply!("info-no-metrics", "info", "Info", Info { metrics_endpoint: None, ..info() }, "One that serves no metrics.");
+    reply!("info-events", "info", "Info", later_info(), "One that publishes events.");
     reply!("register", "register", "View", new_view(), "Everything is null that may be.");
     reply!("unregister", "unregister", "Unregistered", unregistered(), "The name is free again.");
     reply!("execute", "execute", "Executed", executed(), "It was started.");
@@ -441,6 +551,11 @@ pub(crate) fn replies() -> Vec<SampleReply> {
         vec![named_process()],
         "A name with spaces and parentheses, bytes that were not UTF-8."
     );
+    reply!("list-message", "list", "[View]", vec![later_view()], "With what there is to say of its last end.");
+    reply!("events", "events", "Replay", replay(), "Two events, none is missing.");
+    let restarted: Replay = Replay { events: vec![], next: 1, complete: false, daemon: UUID.into() };
+    reply!("events-none", "events", "Replay", restarted, "Another run of the daemon answers, and nothing has happened yet.");
+    reply!("history", "history", "[PastRun]", vec![past_run(), failed_run()], "One that ended, one that could not begin.");
     reply!("shutdown", "shutdown", "Nothing", Nothing {}, "The daemon will leave.");
     all.push(SampleReply {
         file: "ping-id",

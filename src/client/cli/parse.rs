@@ -1,5 +1,7 @@
 //! Texts of the command line to values.
 
+use glob::Pattern;
+
 use crate::protocol::definition::Seconds;
 
 /// Seconds, from 0 up.
@@ -11,6 +13,11 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, String> {
 /// Seconds, more than none.
 pub(super) fn patience(text: &str) -> Result<Seconds, String> {
     seconds(text).and_then(|seconds| if seconds.get() > 0.0 { Ok(seconds) } else { Err("it must be more than 0".to_owned()) })
+}
+
+/// A pattern of names, as in a shell.
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::new(text).map_err(|error| format!("this is no pattern of names: {}", error.msg))
 }
 
 /// `KEY=VALUE`; the value may be empty and may hold further equals signs.

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap_complete::Shell;
+use glob::Pattern;
 
 use super::verbs::{Extra, Items, StopTimeout, Target, Verb};
 use crate::protocol::definition::Seconds;
 use crate::protocol::request::{
-    self, ByName, Command, Execute, IsProcessRunning, List, Match, NoArgs, Quit, Reap, Restart, SendSignal, Shutdown, Status,
+    self, ByName, Command, DEFAULT_HISTORY_LIMIT, Execute, History, IsProcessRunning, List, Match, NoArgs, Quit, Reap, Restart, SendSignal,
+    Shutdown, Status,
 };
 
 /// What is to be done.
@@ -22,6 +24,15 @@ pub enum Task {
         file: PathBuf,
         /// As in the request.
         replace: bool,
+    },
+    /// Show events.
+    Events {
+        /// The first that is wanted.
+        since: Option<u64>,
+        /// Of which sub-processes; of all where there is none.
+        names: Vec<Pattern>,
+        /// Go on with those that are to come.
+        follow: bool,
     },
     /// Print a completion script.
     Completions(Shell),
@@ -60,6 +71,8 @@ impl From<Verb> for Task {
             Verb::Zombies => Command::Zombies(NoArgs {}),
             Verb::Ping => Command::Ping(NoArgs {}),
             Verb::Info => Command::Info(NoArgs {}),
+            Verb::Events { follow, since, names } => return Self::Events { since, names, follow },
+            Verb::History { name, limit } => Command::History(History { name, limit: (limit != DEFAULT_HISTORY_LIMIT).then_some(limit) }),
             Verb::Shutdown => Command::Shutdown(Shutdown::default()),
             Verb::Completions { shell } => return Self::Completions(shell),
             Verb::Man { output_dir } => return Self::Man(output_dir),
@@ -100,7 +113,9 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         | Command::IsRunning(_)
         | Command::Exists(_)
         | Command::Returncode(_)
-        | Command::Children(_) => QUESTION,
+        | Command::Children(_)
+        | Command::Events(_)
+        | Command::History(_) => QUESTION,
     }
 }
 
@@ -121,14 +136,14 @@ mod tests {
     fn command(line: &str) -> Command {
         match task(line) {
             Task::Ask(command) => command,
-            other @ (Task::Register { .. } | Task::Completions(_) | Task::Man(_)) => panic!("{other:?}"),
+            other @ (Task::Register { .. } | Task::Events { .. } | Task::Completions(_) | Task::Man(_)) => panic!("{other:?}"),
         }
     }
 
     /// The request of each command line, as it stands on the wire.
     #[test]
     fn each_verb_is_its_request() {
-        let mut asked = BTreeSet::from([CommandName::Register]); // has a test of its own
+        let mut asked = BTreeSet::from([CommandName::Register, CommandName::Events]); // they are more than one request
         for (line, wire) in [
             ("ping", json!({"command": "ping"})),
             ("info", json!({"command": "info"})),
@@ -167,6 +182,8 @@ mod tests {
             ("exists web", json!({"command": "exists", "name": "web"})),
             ("returncode web", json!({"command": "returncode", "name": "web"})),
             ("children web", json!({"command": "children", "name": "web"})),
+            ("history", json!({"command": "history"})),
+            ("history web -n 7", json!({"command": "history", "name": "web", "limit": 7})),
             ("unregister web", json!({"command": "unregister", "name": "web"})),
         ] {
             let command = command(line);
@@ -181,6 +198,8 @@ mod tests {
     #[test]
     fn some_verbs_ask_nothing_or_much() {
         assert_eq!(task("register --replace -"), Task::Register { file: "-".into(), replace: true });
+        let names = vec![Pattern::new("a*").unwrap()];
+        assert_eq!(task("events -f --since 7 --name a*"), Task::Events { since: Some(7), names, follow: true });
         assert_eq!(task("completions zsh"), Task::Completions(Shell::Zsh));
         assert_eq!(task("man"), Task::Man(None));
         assert_eq!(task("man --output-dir /x"), Task::Man(Some("/x".into())));

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Subcommand, ValueHint};
 use clap_complete::Shell;
+use glob::Pattern;
 
 use super::parse;
 use crate::protocol::definition::Seconds;
+use crate::protocol::request::DEFAULT_HISTORY_LIMIT;
 use crate::protocol::{Name, Signal, StateName};
 
 /// What `procmanctl` can be told to do.
@@ -239,6 +241,42 @@ pub enum Verb {
     /// Its version, since when it runs, where it listens, what it can do on this host, and how many sub-processes are in which state.
     #[command(after_help = "Examples:\n  procmanctl info")]
     Info,
+
+    /// Show what happened, and with -f what happens
+    ///
+    /// One line for each event: when, its number, which sub-process, and what: a change of state, a start that failed, a restart that is to come. The
+    /// daemon keeps the last 4096. With -f further ones follow as they come, until Ctrl-C; none is missed that the daemon still has, also when the
+    /// connection breaks or the daemon is started anew, and what is lost for good is told on standard error. A daemon that goes away is waited for; one
+    /// that is not there at the start is an error. With --json each event is one JSON object on a line of its own.
+    #[command(
+        after_help = "Examples:\n  procmanctl events\n  procmanctl events -f --name 'camera-*'\n  procmanctl --json events -f | jq -r 'select(.to == \"fatal\").name'"
+    )]
+    Events {
+        /// Go on with what happens from now on
+        #[arg(short, long)]
+        follow: bool,
+        /// Begin with the event of this number instead of the first that is kept
+        #[arg(long, value_name = "NUMBER")]
+        since: Option<u64>,
+        /// Only those about sub-processes with such a name, * ? and [ as in a shell; may be given several times
+        #[arg(long = "name", value_name = "PATTERN", value_parser = parse::pattern)]
+        names: Vec<Pattern>,
+    },
+
+    /// Show how past runs began and ended
+    ///
+    /// The runs that have ended, newest first: when each began and by whose wish, how long it lived, how it ended and by whose wish. A start that failed is
+    /// one, too, without a PID. The daemon keeps the last hundred of each sub-process, until it leaves.
+    #[command(
+        after_help = "Examples:\n  procmanctl history\n  procmanctl history camera -n 5\n  procmanctl --json history camera | jq '.result[0].cause'"
+    )]
+    History {
+        /// Which sub-process; without it, all
+        name: Option<Name>,
+        /// At most so many
+        #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = DEFAULT_HISTORY_LIMIT)]
+        limit: u64,
+    },
 
     /// Have the daemon leave
     ///

@@ -25,6 +25,9 @@ pub(super) fn info(info: &Info, style: &Style) -> Report {
     for endpoint in &info.endpoints {
         block.fact("Endpoint", endpoint);
     }
+    for endpoint in info.events_endpoints.iter().flatten() {
+        block.fact("Events", endpoint);
+    }
     block.fact("Metrics", info.metrics_endpoint.as_deref().unwrap_or("not served"));
     let Capabilities { cgroup, pidfd_exit_info, curve, subreaper } = info.capabilities;
     let able: Vec<_> = [("cgroup", cgroup), ("pidfd_exit_info", pidfd_exit_info), ("curve", curve), ("subreaper", subreaper)]
@@ -236,6 +239,7 @@ mod tests {
     #[test]
     fn info_is_a_block() {
         let info_reply = Info {
+            events_endpoints: Some(vec!["ipc:///run/procman/events.sock".into()]),
             version: "0.1.0".into(),
             protocol: 1,
             pid: 812,
@@ -258,6 +262,7 @@ procmand 0.1.0 on bench
         Started: 2026-11-22 14:03:05 UTC (5m 00s ago)
        Endpoint: ipc:///a
        Endpoint: tcp://127.0.0.1:6200
+         Events: ipc:///run/procman/events.sock
         Metrics: not served
    Capabilities: cgroup no, pidfd_exit_info yes, curve yes, subreaper yes
   Sub-processes: 3 running

@@ -1,10 +1,11 @@
 //! Answers as people read them, or as JSON for programs. Pure: answer in, text and exit code out.
 //!
 //! - [`report`] decides, command by command, which of the others says it;
-//! - `subprocess` shows registered sub-processes, `answers` all the rest;
+//! - `subprocess` shows registered sub-processes, [`events`] what happened to them, `answers` all the rest;
 //! - [`table`] aligns, [`human`] shortens numbers, [`text`] makes the host's texts harmless: a [`table::Cell`] takes no text past it.
 
 mod answers;
+pub mod events;
 pub mod human;
 mod subprocess;
 pub mod table;
@@ -98,6 +99,8 @@ pub fn report(command: &Command, answer: &Answer, style: &Style) -> Result<Repor
         Command::IsProcessRunning(_) => answers::running_pids(&answer.result()?),
         Command::IsRunning(_) | Command::Exists(_) => answers::yes_or_no(answer.result()?),
         Command::Returncode(_) => answers::returncode(answer.result()?),
+        Command::Events(_) => events::events(&answer.result()?, style),
+        Command::History(_) => events::history(&answer.result::<Vec<_>>()?, style),
         Command::Shutdown(_) => {
             let reply::Nothing {} = answer.result()?;
             Report::done(format!("the daemon at {} leaves\n", answer.endpoint()))

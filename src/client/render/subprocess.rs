@@ -49,6 +49,7 @@ pub(super) fn status(one: &ViewWithStatus, style: &Style) -> Report {
     block.fact_if("Started", view.started_at.map(|at| instant(at, &style.zone)));
     block.fact("Restarts", view.restarts.to_string());
     block.fact_if("Last end", last_end(view));
+    block.fact_if("Because", view.message.as_deref());
     block.fact_if("Next start", view.next_start_at.map(|at| instant(at, &style.zone)));
     if let Some(status) = &one.status {
         living(&mut block, status);
@@ -187,6 +188,7 @@ mod tests {
             cwd: None,
             stdout: "null".into(),
             stderr: "file:/var/log/registry.err".into(),
+            message: None,
         }
     }
 

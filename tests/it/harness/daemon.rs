@@ -1,10 +1,10 @@
 //! A running daemon. However a test ends, nothing of it is left; a test that would have left something fails.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use procman::client::{Client, ClientError, ClientOptions, Endpoint};
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::marked::Marker;
+use super::marked::{Marker, VARIABLE};
 use super::wire::{Peer, frame};
 use super::{DEADLINE, Setup, until};
 
@@ -248,6 +248,10 @@ impl Daemon {
         {
             remains.push(format!("its socket {}", path.display()));
         }
+        let events = self.path("run/events.sock");
+        if fs::symlink_metadata(&events).is_ok() {
+            remains.push(format!("its socket {}", events.display()));
+        }
         remains
     }
 
@@ -272,6 +276,20 @@ impl Daemon {
         let remains = self.remains();
         assert!(remains.is_empty(), "the daemon left these behind: {remains:?}");
         assert_eq!(status.code(), Some(0), "the daemon left with {status}");
+    }
+
+    /// Asks it to leave, proves that it left nothing, and starts another one in its place, from the same configuration.
+    #[track_caller]
+    pub(crate) fn start_anew(&mut self) {
+        self.end();
+        let config = self.path("procmand.toml");
+        let log = || File::options().append(true).create(true).open(self.path("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_procmand"));
+        command.arg("--config").arg(config).env(VARIABLE, &self.marker.0).env("PROCMAN_LOG", "debug");
+        self.child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log()).spawn().unwrap();
+        self.fd = PidFd::open(self.child.id()).unwrap();
+        (self.ended, self.peer) = (None, Mutex::default());
+        until("the new daemon listens", || Client::connect(&self.endpoint, ClientOptions { timeout: DEADLINE }).ok());
     }
 
     /// Kills the daemon as nothing should, together with its processes.

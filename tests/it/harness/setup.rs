@@ -21,6 +21,7 @@ pub(crate) struct Setup {
     /// Of `[daemon]`, more of `[control]`, and of `[metrics]`.
     state_dir: String,
     control: String,
+    events: String,
     endpoints: Vec<String>,
     listen: String,
     environment: Vec<(String, String)>,
@@ -46,6 +47,7 @@ impl Setup {
             processes: processes.to_owned(),
             state_dir: "state".to_owned(),
             control: String::new(),
+            events: String::new(),
             endpoints: vec!["ipc://{dir}/c.sock".to_owned()],
             listen: "127.0.0.1:0".to_owned(),
             environment: Vec::new(),
@@ -74,6 +76,12 @@ impl Setup {
     /// More lines for `[control]`.
     pub(crate) fn control(mut self, lines: &str) -> Self {
         self.control = lines.to_owned();
+        self
+    }
+
+    /// Lines for `[events]`.
+    pub(crate) fn events(mut self, lines: &str) -> Self {
+        self.events = lines.to_owned();
         self
     }
 
@@ -120,9 +128,9 @@ impl Setup {
     /// Writes the configuration and returns where.
     fn write_config(&self) -> PathBuf {
         let path = self.dir.path().join("procmand.toml");
-        let Self { state_dir, control, endpoints, listen, processes, .. } = self;
+        let Self { state_dir, control, events, endpoints, listen, processes, .. } = self;
         let text = format!(
-            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\n[control]\nendpoints = {endpoints:?}\n{control}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
+            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\n[control]\nendpoints = {endpoints:?}\n{control}\n[events]\n{events}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
         );
         fs::write(&path, self.fill_in(&text)).unwrap();
         path
