@@ -8,7 +8,7 @@
 //! | [`sys`] | system calls, the only `unsafe` | nobody |
 //! | [`procfs`] | reading `/proc`: processes, their trees | nobody |
 //! | [`host`] | questions about the whole host | `procfs` |
-//! | [`status`] | living status of processes | `procfs` |
+//! | [`status`] | living status of processes | `procfs`, `sys` |
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
@@ -31,8 +31,9 @@
 //! **One exit.** The pidfd of the process turns readable, its actor reaps it, the machine has what is left of the tree ended, and then asks the
 //! restart policy; a start that follows is one more effect.
 //!
-//! **One tree.** The daemon is a child subreaper, so every process of any tree is a descendant of it: below its main, or below an orphan that came
-//! to the daemon and is known by its session or by the marker `PROCMAN_UUID` in its environment ([`procfs::forest`]).
+//! **One tree.** Where the host lets it, the daemon starts each run in a control group of its own ([`subprocess::containment`]), which no process leaves
+//! by forking. In any case the daemon is a child subreaper, so every process of any tree is a descendant of it: below its main, or below an orphan that came
+//! to the daemon and is known by its session, its group, or the marker `PROCMAN_UUID` in its environment ([`procfs::forest`]).
 //!
 //! # Decisions, and what was measured
 //!

@@ -38,7 +38,7 @@ Exit codes:
    1  a fault of the daemon or of the operating system
    2  the command line is wrong
   69  a control or events endpoint cannot be bound
-  73  the state or runtime directory cannot be written
+  73  the state or runtime directory, or the control group of daemon.cgroup, cannot be written
   75  another daemon holds the state directory
   76  the metrics address cannot be bound
   78  the configuration is wrong";

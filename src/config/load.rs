@@ -78,9 +78,9 @@ pub(super) fn parse_processes(text: &str, file: &Path) -> Result<Vec<(Name, Defi
 fn conclude(main: Main, source: PathBuf, report: Report) -> Result<Loaded, ConfigErrors> {
     let warnings = report.finish()?;
     let Main { settings, entries, .. } = main;
-    let Settings { state_dir, runtime_dir, control, events, metrics, .. } = settings;
+    let Settings { state_dir, runtime_dir, cgroup, control, events, metrics, .. } = settings;
     let processes = entries.into_iter().map(|entry| entry.spec).collect();
-    Ok(Loaded { config: Config { state_dir, runtime_dir, control, events, metrics, processes, source }, warnings })
+    Ok(Loaded { config: Config { state_dir, runtime_dir, cgroup, control, events, metrics, processes, source }, warnings })
 }
 
 fn main_file(text: &str, file: &Path, base: &Path, places: &Places, report: &mut Report) -> Main {

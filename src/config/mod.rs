@@ -39,6 +39,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where its sockets are.
     pub runtime_dir: PathBuf,
+    /// Where runs get their control groups.
+    pub cgroup: Cgroup,
     /// The control door.
     pub control: Control,
     /// Where events are published.
@@ -49,6 +51,18 @@ pub struct Config {
     pub processes: Vec<Spec>,
     /// The configuration file, absolute. It need not exist: without `--config` the built-in defaults do.
     pub source: PathBuf,
+}
+
+/// `daemon.cgroup`: where runs get a control group (cgroup v2) of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cgroup {
+    /// Below the daemon's own, where that is possible; else nowhere.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+    /// Below this one, which must be possible.
+    At(PathBuf),
 }
 
 /// `[control]`

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::document::{Document, Said, Table};
 use super::endpoint::Endpoint;
 use super::places::Places;
-use super::{Control, Events, Metrics};
+use super::{Cgroup, Control, Events, Metrics};
 use crate::protocol::DEFAULT_MAX_REQUEST_BYTES;
 use crate::protocol::definition::Seconds;
 
@@ -16,7 +16,7 @@ pub(super) const TABLES: &[&str] = &["daemon", "control", "events", "metrics", "
 /// Tables that a later version knows.
 pub(super) const LATER_TABLES: &[&str] = &["cgse"];
 /// The keys of `[daemon]`.
-pub(super) const DAEMON_KEYS: &[&str] = &["state_dir", "runtime_dir", "include"];
+pub(super) const DAEMON_KEYS: &[&str] = &["state_dir", "runtime_dir", "cgroup", "include"];
 /// The keys of `[control]`.
 pub(super) const CONTROL_KEYS: &[&str] = &["endpoints", "max_request_bytes", "socket_mode", "socket_group", "allow_insecure_tcp"];
 const LATER_CONTROL_KEYS: &[&str] = &["curve", "client"];
@@ -43,6 +43,7 @@ const REFRESH_SECONDS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 pub(super) struct Settings {
     pub(super) state_dir: PathBuf,
     pub(super) runtime_dir: PathBuf,
+    pub(super) cgroup: Cgroup,
     pub(super) include: Vec<Said<String>>,
     pub(super) control: Control,
     /// The line of `socket_group`, which is looked up only by who may touch the system.
@@ -69,11 +70,12 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
     }
     let (state_dir, _) = directory(doc, daemon.as_mut(), "state_dir", places.state_dir.as_deref());
     let (runtime_dir, runtime_dir_line) = directory(doc, daemon.as_mut(), "runtime_dir", places.runtime_dir.as_deref());
+    let cgroup = daemon.as_mut().map(|daemon| cgroup(doc, daemon)).unwrap_or_default();
     let include = daemon.as_mut().map(|daemon| include(doc, daemon)).unwrap_or_default();
     let Read { control, socket_group_line, insecure } = read_control(doc, control.as_mut(), &runtime_dir, runtime_dir_line);
     let events = read_events(doc, events.as_mut(), &runtime_dir, &control.endpoints, insecure);
     let metrics = read_metrics(doc, metrics.as_mut());
-    Settings { state_dir, runtime_dir, include, control, socket_group_line, events, metrics }
+    Settings { state_dir, runtime_dir, cgroup, include, control, socket_group_line, events, metrics }
 }
 
 /// The line of the table's header, or of the file where it has none: where to complain about a default.
@@ -103,6 +105,20 @@ fn directory<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, key:
         None => {
             doc.error(line, path, "you have no home directory to put it in by default; say which directory to use");
             ("/".into(), line)
+        }
+    }
+}
+
+fn cgroup<'t>(doc: &mut Document<'t, '_>, daemon: &mut Table<'t>) -> Cgroup {
+    let Some(said) = doc.take::<String>(daemon, "cgroup") else { return Cgroup::Auto };
+    match said.value.as_str() {
+        "auto" => Cgroup::Auto,
+        "off" => Cgroup::Off,
+        path if path.starts_with('/') && !path.contains('\0') => Cgroup::At(path.into()),
+        _ => {
+            let message = "say \"auto\", \"off\", or the absolute path of a group's directory, such as \"/sys/fs/cgroup/procman\"";
+            doc.error(said.line, daemon.key("cgroup"), message);
+            Cgroup::Auto
         }
     }
 }

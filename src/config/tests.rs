@@ -129,6 +129,7 @@ fn every_key_does_what_it_says() {
         [daemon]
         state_dir = "state"
         runtime_dir = "../run"
+        cgroup = "off"
         [control]
         endpoints = ["ipc:///run/x.sock", "ipc://./y.sock", "tcp://127.0.0.1:4269", "tcp://*:*"]
         max_request_bytes = 67_108_864
@@ -158,7 +159,7 @@ fn every_key_does_what_it_says() {
         max = 5
         "#,
     );
-    assert_eq!((config.state_dir, config.runtime_dir), ("/etc/procman/state".into(), "/etc/run".into()));
+    assert_eq!((config.state_dir, config.runtime_dir, config.cgroup), ("/etc/procman/state".into(), "/etc/run".into(), Cgroup::Off));
     let endpoints: Vec<_> = config.control.endpoints.iter().map(Endpoint::to_string).collect();
     assert_eq!(endpoints, ["ipc:///run/x.sock", "ipc:///etc/procman/y.sock", "tcp://127.0.0.1:4269", "tcp://*:*"]);
     assert_eq!((config.control.max_request_bytes, config.control.socket_mode), (64 << 20, 0o600));

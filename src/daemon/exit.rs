@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::config::ConfigErrors;
 use crate::control::BindError;
 use crate::store::StateDirError;
+use crate::subprocess::containment::NoGroups;
 use crate::telemetry::MetricsError;
 
 /// Each way to end, with its exit code.
@@ -20,7 +21,7 @@ pub enum ExitReason {
     Usage = 2,
     /// A control or events endpoint cannot be bound (EX_UNAVAILABLE).
     Control = 69,
-    /// The state or runtime directory cannot be written (EX_CANTCREAT).
+    /// The state or runtime directory cannot be written, or the configured control group (EX_CANTCREAT).
     Directory = 73,
     /// Another daemon holds the state directory (EX_TEMPFAIL).
     Held = 75,
@@ -47,6 +48,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The control groups that the configuration asks for cannot be made.
+    #[error("{0}; set daemon.cgroup to a group that this user may write, or to \"auto\"")]
+    Groups(#[from] NoGroups),
     /// A control or events endpoint cannot be opened.
     #[error(transparent)]
     Control(#[from] BindError),
@@ -84,7 +88,7 @@ impl StartError {
     pub fn reason(&self) -> ExitReason {
         match self {
             Self::Config(_) => ExitReason::Config,
-            Self::StateDir(StateDirError::Unwritable { .. }) | Self::RuntimeDir { .. } => ExitReason::Directory,
+            Self::StateDir(StateDirError::Unwritable { .. }) | Self::RuntimeDir { .. } | Self::Groups(_) => ExitReason::Directory,
             Self::StateDir(StateDirError::Held { .. }) => ExitReason::Held,
             Self::Control(_) => ExitReason::Control,
             Self::Metrics { .. } => ExitReason::Metrics,

@@ -3,13 +3,16 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::sync::Arc;
 
-use crate::config::{Config, Endpoint};
+use crate::config::{Cgroup, Config, Endpoint};
 use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
 use crate::control::{Bound, Limits, Publisher};
 use crate::protocol::reply::Capabilities;
 use crate::store::StateDir;
+use crate::subprocess::containment::{Groups, Place};
+use crate::sys::cgroup::Controllers;
 use crate::sys::limits::{Nofile, raise_nofile};
 use crate::sys::{probe, reaper, signals};
 
@@ -24,6 +27,8 @@ pub struct Prepared {
     pub(super) metrics: Option<(TcpListener, SocketAddr)>,
     pub(super) nofile: Option<Nofile>,
     pub(super) capabilities: Capabilities,
+    /// Where runs get their control groups; given up on the way out.
+    pub(super) groups: Option<KeptGroups>,
     /// Removed on the way out, before the state directory is given up.
     pub(super) socket_files: Vec<SocketFile>,
     pub(super) state_dir: StateDir,
@@ -84,13 +89,49 @@ impl Prepared {
             tracing::warn!(%error, "orphaned descendants will not come to the daemon");
         }
         let nofile = raise_nofile().inspect_err(|error| tracing::warn!(%error, "cannot raise the limit on open descriptors")).ok();
+        let groups = find_groups(&config.cgroup, &state_dir)?;
         let capabilities = Capabilities {
-            cgroup: false,
+            cgroup: groups.is_some(),
             pidfd_exit_info: probe::pidfd_exit_info(),
             curve: zmq::has("curve").unwrap_or(false),
             subreaper: reaper::is_subreaper(),
         };
-        Ok(Self { config, bound, publisher, metrics, nofile, capabilities, socket_files, state_dir, _context: context })
+        Ok(Self { config, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context })
+    }
+}
+
+/// Removes all groups of the daemon when dropped, which blocks for a second at most.
+pub(super) struct KeptGroups(pub(super) Arc<Groups>);
+
+impl Drop for KeptGroups {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+fn find_groups(wanted: &Cgroup, state_dir: &StateDir) -> Result<Option<KeptGroups>, StartError> {
+    let place = match wanted {
+        Cgroup::Off => {
+            tracing::info!("runs have no control groups: daemon.cgroup is \"off\"");
+            return Ok(None);
+        }
+        Cgroup::Auto => Place::Auto,
+        Cgroup::At(path) => Place::At(path.clone()),
+    };
+    // One daemon at a time holds a state directory: whatever is there under its name is ours.
+    let directory =
+        std::fs::metadata(state_dir.path()).map_err(|source| StartError::System { what: "cannot look at the state directory", source })?;
+    match Groups::find(&place, &format!("{:x}-{:x}", directory.dev(), directory.ino())) {
+        Ok(groups) => {
+            let Controllers { memory, pids, .. } = groups.controllers();
+            tracing::info!(path = %groups.path().display(), memory, pids, "each run gets a control group of its own");
+            Ok(Some(KeptGroups(groups)))
+        }
+        Err(why) if place == Place::Auto => {
+            tracing::info!(%why, "runs have no control groups: their processes are known by parentage, session and environment");
+            Ok(None)
+        }
+        Err(why) => Err(why.into()),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::protocol::Origin;
 use crate::status::Monitor;
 use crate::store::InMemory;
 use crate::subprocess::actor::Shared;
+use crate::subprocess::containment::Containment;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
 use crate::subprocess::vigil::VigilShared;
@@ -89,7 +90,7 @@ fn uuid_node() -> [u8; 6] {
 impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
     pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
-        let Self { config, bound, publisher, metrics, nofile, capabilities, socket_files, state_dir, _context: context } = self;
+        let Self { config, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
         sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
@@ -98,12 +99,15 @@ impl Prepared {
 
         let mains = Arc::new(Mains::default());
         let forest = Forest::new();
+        if groups.is_some() {
+            forest.by_groups();
+        }
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
         let feed = Feed::new(&uuid);
         let telemetry = telemetry.publishing(feed.clone());
         let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history: Arc::new(InMemory::default()) };
         let reaped = Arc::new(Notify::new());
-        let spawner = Spawner::new(mains.clone(), nofile);
+        let spawner = Spawner::new(mains.clone(), nofile, Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
@@ -203,6 +207,7 @@ impl Prepared {
         tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
         let left = leave_all(&supervisor, &mut signals).await;
         let strays = strays::end(&forest).await;
+        drop(tokio::task::spawn_blocking(move || drop(groups)).await);
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}

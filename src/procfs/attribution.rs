@@ -22,7 +22,8 @@ impl Attribution {
     /// 1. if it was a member of that run before (`remembered`): membership is for life, and needs no reading;
     /// 2. if its session is that of the run's main process, which called setsid(2): nobody but descendants of a session's leader is ever
     ///    in it, and the kernel gives the number to no new process as long as one of them lives. It must not be the daemon's own session;
-    /// 3. if it is the daemon's child and its environment names the run (`marker`, which may be slow and is asked last and of few).
+    /// 3. if it is the daemon's child and its control group or its environment names the run (`marker`, which may be slow and is asked last and of
+    ///    few).
     ///
     /// Descendants of those belong to the same run. What is left over belongs to nobody.
     pub(super) fn of(

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::attribution::Attribution;
 use super::environ::EnvironReader;
+use super::group;
 use super::stat::{Identity, Stat};
 use super::table::Table;
 
@@ -31,6 +32,8 @@ pub struct Forest {
     plants: AtomicU64,
     /// Who holds it may scan; it goes to the scan's own thread, so that a caller that gives up does not make two scan at once.
     scanner: Arc<AsyncMutex<EnvironReader>>,
+    /// Whether runs have control groups, which tell of orphans that nothing else tells of.
+    has_groups: AtomicBool,
     /// Written only by the one that scans, and read without waiting for it.
     last: RwLock<Option<Arc<Look>>>,
 }
@@ -59,8 +62,14 @@ impl Forest {
             planted: Mutex::default(),
             plants: AtomicU64::new(0),
             scanner: Arc::default(),
+            has_groups: AtomicBool::new(false),
             last: RwLock::new(None),
         })
+    }
+
+    /// From now on runs have control groups whose names end with a dot and their UUID.
+    pub fn by_groups(&self) {
+        self.has_groups.store(true, Ordering::Relaxed);
     }
 
     /// Attributes processes to this run as long as the root lives: its main process, the descendants of that, and orphans of the run.
@@ -121,7 +130,11 @@ impl Forest {
         };
         let table = Table::scan()?;
         let before = self.last();
-        let look = Look::new(table, self.daemon, planted, before.as_deref(), began, |process| environ.marker(process));
+        let has_groups = self.has_groups.load(Ordering::Relaxed);
+        let look = Look::new(table, self.daemon, planted, before.as_deref(), began, |process, is_run| {
+            let by_group = if has_groups { group::run_of(process.pid, is_run) } else { None };
+            by_group.or_else(|| environ.marker(process))
+        });
         environ.rest(|process| look.table.get(process.pid).is_some_and(|stat| stat.identity() == process));
         let look = Arc::new(look);
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&look));
@@ -173,14 +186,17 @@ impl Look {
         planted: Vec<(Arc<str>, Identity)>,
         before: Option<&Self>,
         began: Instant,
-        mut marker: impl FnMut(Identity) -> Option<String>,
+        mut marker: impl FnMut(Identity, &dyn Fn(&str) -> bool) -> Option<String>,
     ) -> Self {
         let mains: Vec<Identity> = planted.iter().map(|(_, main)| *main).collect();
         let uuids: Vec<Arc<str>> = planted.into_iter().map(|(uuid, _)| uuid).collect();
         let runs: HashMap<Arc<str>, u32> = uuids.iter().cloned().zip(0..).collect();
         // As members stay members in every look, the last one remembers all earlier ones.
         let remembered = |process| runs.get(before?.run_of(process)?).copied();
-        let attribution = Attribution::of(&table, daemon, &mains, remembered, |stat| runs.get(marker(stat.identity())?.as_str()).copied());
+        let attribution = Attribution::of(&table, daemon, &mains, remembered, |stat| {
+            let run = marker(stat.identity(), &|uuid| runs.contains_key(uuid))?;
+            runs.get(run.as_str()).copied()
+        });
         let owner = |place: &u32| attribution.owners[*place as usize];
         let mut members: Vec<u32> = (0..).take(table.len()).filter(|place| owner(place).is_some()).collect();
         members.sort_by_key(owner); // stable: ascending by PID within each run

@@ -8,7 +8,7 @@
 //! - [`table`]: every process of the host, from one pass over `/proc`;
 //! - [`clock`]: ticks, the boot's date, the clock that process ages are counted on;
 //! - [`forest`]: the trees of the runs, from one table at a time; `attribution` decides, purely, who belongs to whom;
-//!   `environ` reads environments without waiting for a stuck process;
+//!   `environ` reads environments without waiting for a stuck process, `group` the control groups;
 //! - [`mod@file`]: opening and reading, without allocating; [`ProcessDir`], which never speaks of a PID's next owner.
 
 pub mod clock;
@@ -20,6 +20,7 @@ pub mod words;
 
 mod attribution;
 mod environ;
+mod group;
 
 pub use clock::{boot_time, clock_ticks, page_size, since_boot};
 pub use file::{ProcessDir, is_gone};

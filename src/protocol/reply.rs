@@ -268,8 +268,14 @@ pub struct Tree {
     pub processes: u64,
     /// The sum of their resident set sizes in bytes; shared pages count once for each.
     pub rss: u64,
-    /// The sum of their shares of a processor in percent.
+    /// The sum of their shares of a processor in percent, those that have ended meanwhile included where the run has a control group.
     pub cpu_percent: f64,
+    /// Bytes of memory charged to the run's control group, page cache included; not there without the memory controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The most of it so far (Linux 5.19).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<u64>,
 }
 
 /// Entry of `processes`.

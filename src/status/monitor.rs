@@ -12,6 +12,7 @@ use super::sampler::{Sampler, Scope};
 use super::watched::{Live, PATIENCE, Watched};
 use crate::procfs::{Forest, Identity, Look, read_stat};
 use crate::protocol::reply::ProcessStatus;
+use crate::sys::cgroup::Group;
 
 /// The least time that a refresh pass may take before it is given up.
 const LEAST_LIMIT: Duration = Duration::from_secs(2);
@@ -52,9 +53,10 @@ impl Monitor {
         Ok(Arc::new(Self { forest, daemon, first, watched }))
     }
 
-    /// Watches the main process of this run until the last clone of the answer is dropped. Nothing is read yet.
-    pub fn add(&self, uuid: &str, main: Identity) -> Watched {
-        let watched = Watched::new(Sampler::new(uuid, main, Scope::Run), Arc::clone(&self.forest));
+    /// Watches the main process of this run until the last clone of the answer is dropped. Nothing is read yet. What is counted for the run's control
+    /// group, where it has one, is told of its tree.
+    pub fn add(&self, uuid: &str, main: Identity, group: Option<Arc<Group>>) -> Watched {
+        let watched = Watched::new(Sampler::new(uuid, main, Scope::Run).counted_by(group), Arc::clone(&self.forest));
         let mut all = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() == all.capacity() {
             all.retain(|weak| weak.strong_count() > 0); // where nobody refreshes, nobody else would
@@ -182,7 +184,7 @@ mod tests {
     }
 
     fn add(monitor: &Monitor, process: &TestProcess) -> Watched {
-        monitor.add("some-uuid", read_stat(process.id()).unwrap().identity())
+        monitor.add("some-uuid", read_stat(process.id()).unwrap().identity(), None)
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use super::share::{GroupShare, Share};
 use crate::procfs::clock::create_time;
 use crate::procfs::{Identity, Look, ProcessDir, Stat, clock_ticks, is_gone, page_size, since_boot};
 use crate::protocol::reply::{Cpu, Io, Memory, ProcessStatus, Tree};
+use crate::sys::cgroup::Group;
 
 /// Who counts as the rest of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +36,21 @@ pub(super) struct Sampler {
     rest_share: GroupShare,
     /// The rest of the tree when it was last seen.
     rest: Tree,
+    /// What counts for the whole tree, those included that have ended meanwhile.
+    group: Option<Arc<Group>>,
+    group_share: Share,
 }
 
 impl Sampler {
     pub(super) fn new(uuid: &str, identity: Identity, scope: Scope) -> Self {
         let (share, rest_share) = (Share::default(), GroupShare::default());
-        Self { identity, uuid: uuid.into(), scope, dir: None, share, rest_share, rest: Tree::default() }
+        let group_share = Share::default();
+        Self { identity, uuid: uuid.into(), scope, dir: None, share, rest_share, rest: Tree::default(), group: None, group_share }
+    }
+
+    /// With this control group for the whole tree.
+    pub(super) fn counted_by(self, group: Option<Arc<Group>>) -> Self {
+        Self { group, ..self }
     }
 
     /// Reads the process; `None` when it has ended, be it a zombie still. The rest of its tree is taken from `look`.
@@ -62,11 +72,20 @@ impl Sampler {
         if let Some(look) = look {
             self.rest = self.rest_of_tree(look, moves_baseline);
         }
-        let tree = Tree {
+        let mut tree = Tree {
             processes: 1 + self.rest.processes,
             rss: own.memory.rss + self.rest.rss,
             cpu_percent: own.cpu.percent + self.rest.cpu_percent,
+            memory: None,
+            memory_peak: None,
         };
+        if let Some(group) = &self.group {
+            if let Ok(used) = group.cpu_time() {
+                let ticks = u64::try_from(used.as_micros()).unwrap_or(u64::MAX) / (1_000_000 / clock_ticks().max(1)).max(1);
+                tree.cpu_percent = self.group_share.reckon(Instant::now(), ticks, moves_baseline);
+            }
+            (tree.memory, tree.memory_peak) = (group.memory_current(), group.memory_peak());
+        }
         Ok(Some(ProcessStatus { tree, ..own }))
     }
 
@@ -126,6 +145,7 @@ impl Sampler {
             processes: rest.len() as u64,
             rss: rest.iter().map(|stat| stat.rss_pages.saturating_mul(page_size())).fold(0, u64::saturating_add),
             cpu_percent: self.rest_share.reckon(look, &rest, moves_baseline),
+            ..Tree::default()
         }
     }
 

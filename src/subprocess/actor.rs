@@ -243,11 +243,13 @@ impl Actor {
         if self.live.as_ref().map(|live| live.identity) != before {
             return self.queued.pop_front();
         }
+        let mut oom = false;
         if let Some(live) = &mut self.live {
             (live.main, live.vigil, live.stop_request) = (None, None, None);
+            oom = live.group.as_ref().is_some_and(|group| group.oom_killed());
         }
         self.publish_run(|run| (run.pid, run.watched) = (None, None));
-        self.queued.push_back(Event::MainExited { status, oom: false });
+        self.queued.push_back(Event::MainExited { status, oom });
         self.queued.pop_front()
     }
 
@@ -302,7 +304,7 @@ impl Actor {
         live.main = Some(Main { fd, _guard: self.shared.mains.claim(identity.pid) });
         live._root = self.shared.forest.plant(&live.uuid, identity);
         live.identity = identity;
-        let watched = self.shared.monitor.add(&live.uuid, identity);
+        let watched = self.shared.monitor.add(&live.uuid, identity, live.group.as_ref().map(|group| group.group().clone()));
         self.publish_run(|run| (run.pid, run.watched) = (Some(identity.pid), Some(watched)));
         // The former main may have ended already, and its guard may have been in the reaper's way.
         self.shared.reaped.notify_one();
@@ -332,7 +334,7 @@ impl Actor {
 
     /// A new process is ours: keeps watch over it from here on.
     fn take_process(&mut self, spawned: Spawned, notify: Option<NotifySocket>) -> Event<Launch, SpawnFailure> {
-        let Spawned { identity, fd, guard, started, started_at } = spawned;
+        let Spawned { identity, fd, guard, group, started, started_at } = spawned;
         let Some(begun) = self.begun.as_mut().map(Arc::make_mut) else {
             return self.give_up_process(identity, guard, &std::io::Error::from_raw_os_error(libc::ECANCELED));
         };
@@ -342,7 +344,7 @@ impl Actor {
             Ok(fd) => fd,
             Err(error) => return self.give_up_process(identity, guard, &error),
         };
-        let watched: Watched = self.shared.monitor.add(&uuid, identity);
+        let watched: Watched = self.shared.monitor.add(&uuid, identity, group.as_ref().map(|group| group.group().clone()));
         let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
         self.published.send_modify(|published| {
             let published = Arc::make_mut(published);
@@ -356,7 +358,7 @@ impl Actor {
             Vigil::begin(WatchedRun { spec, launch, uuid, main: identity, notify, shared })
         });
         let main = Some(Main { fd, _guard: guard });
-        self.live = Some(Live { uuid, identity, main, ender: None, vigil, stop_request: None, _root: root });
+        self.live = Some(Live { uuid, identity, main, ender: None, vigil, stop_request: None, group, _root: root });
         // An orphan may have stood behind this child while it was nobody's.
         self.shared.reaped.notify_one();
         Event::Spawned { pid: identity.pid }
@@ -632,7 +634,7 @@ impl Actor {
         match &live.ender {
             Some(ender) => ender.signal(signal, sent),
             None => {
-                let whole = Whole { uuid: live.uuid.clone(), except: None };
+                let whole = Whole { uuid: live.uuid.clone(), except: None, group: live.group.clone() };
                 live.ender = Some(Ender::begin(self.shared.forest.clone(), whole, signal, sent));
             }
         }

@@ -135,7 +135,7 @@ impl SubProcessHandle {
         let published = self.published();
         let Some(run) = published.run.as_ref() else { return Ok(self.ended(TreeReport::default(), &published)) };
         let except = self.ask(|reply| Message::WhoIsMain { reply }).await?;
-        let whole = Whole { uuid: run.uuid.clone(), except };
+        let whole = Whole { uuid: run.uuid.clone(), except, group: None };
         let report = tree::end(self.shared.forest.clone(), whole, timeout).await;
         Ok(self.ended(report, &self.published()))
     }

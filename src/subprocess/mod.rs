@@ -8,9 +8,13 @@
 //! - [`actor`]: the task that feeds the machine and carries out its effects; [`handle`]: the door to it;
 //! - [`gate`]: what a start waits for; [`vigil`]: who watches over a run, whether it is ready and well;
 //! - [`spawn`]: starting a run on threads that may wait; [`tree`]: finding and ending all its processes;
+//! - [`account`], [`env_file`]: the user, the groups and the environment of a run; [`containment`]: its control group;
 //! - [`published`]: what everybody may see; [`report`]: what is told to the rest of the daemon.
 
+pub mod account;
 pub mod actor;
+pub mod containment;
+pub mod env_file;
 pub mod gate;
 pub mod handle;
 pub mod machine;

@@ -18,12 +18,15 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use crate::procfs::{self, Identity, MARKER};
-use crate::protocol::definition::Output;
-use crate::sys::clone::{self, Credentials, Program, Stdio, Step};
-use crate::sys::limits::Nofile;
+use crate::protocol::definition::{LimitsDefinition, Output};
+use crate::sys::clone::{self, CloneError, Program, Stdio, Step};
+use crate::sys::limits::{Limit, Nofile};
 use crate::sys::pidfd::PidFd;
 use crate::sys::reaper::{MainGuard, Mains};
 
+use super::account::Account;
+use super::containment::{Containment, RunGroup};
+use super::env_file;
 use super::gate::Closed;
 use super::spec::Spec;
 
@@ -47,6 +50,8 @@ pub struct Spawned {
     pub fd: PidFd,
     /// The right to reap it.
     pub guard: MainGuard,
+    /// What it was started in, where runs have groups.
+    pub group: Option<Arc<RunGroup>>,
     /// On the monotonic clock.
     pub started: Instant,
     /// On the wall clock, for people.
@@ -58,12 +63,22 @@ pub struct Spawned {
 pub enum Operation {
     /// The user database.
     FindUser(String),
+    /// The group database.
+    FindGroup(String),
+    /// The file of environment variables.
+    ReadEnvFile(PathBuf),
+    /// What stands in that file.
+    ParseEnvFile(PathBuf, env_file::Wrong),
     /// The file of standard output or error.
     OpenOutput(PathBuf),
     /// The process itself: memory, the limit on processes.
     Clone,
-    /// Becoming that user.
-    BecomeUser(String),
+    /// Becoming its user, and of its groups.
+    BecomeUser,
+    /// This limit, by its key in `limits`.
+    SetLimit(&'static str),
+    /// This attribute, by its key.
+    SetAttribute(&'static str),
     /// The working directory.
     ChangeDirectory(PathBuf),
     /// The program.
@@ -94,9 +109,20 @@ impl SpawnFailure {
     fn sentence(&self) -> String {
         match &self.operation {
             Operation::FindUser(user) => format!("cannot find the user {user:?}"),
+            Operation::FindGroup(group) => format!("cannot find the group {group:?}"),
+            Operation::ReadEnvFile(path) => format!("cannot read the environment file {} (`env_file`)", path.display()),
+            Operation::ParseEnvFile(path, env_file::Wrong { line, what }) => {
+                format!("line {line} of the environment file {} is wrong, {what}", path.display())
+            }
             Operation::OpenOutput(path) => format!("cannot open the output file {}", path.display()),
             Operation::Clone => format!("cannot make a process for {:?}", self.command),
-            Operation::BecomeUser(user) => format!("cannot become the user {user:?}"),
+            Operation::BecomeUser => format!(
+                "cannot run {:?} as another user or with other groups (`user`, `user_group`, `supplementary_groups`){}",
+                self.command,
+                self.needs_root("")
+            ),
+            Operation::SetLimit(key) => format!("cannot set the limit `limits.{key}`{}", self.needs_root("to raise a hard limit ")),
+            Operation::SetAttribute(key) => format!("cannot set `{key}`{}", self.needs_root("to lower it ")),
             Operation::ChangeDirectory(path) => format!("cannot change to the directory {}", path.display()),
             Operation::Execute => format!("cannot execute {:?}", self.command),
             Operation::Interpret => {
@@ -110,6 +136,12 @@ impl SpawnFailure {
 }
 
 impl SpawnFailure {
+    /// The remedy, where the daemon's user is what is in the way.
+    fn needs_root(&self, what: &str) -> String {
+        let refused = matches!(self.errno, libc::EPERM | libc::EACCES);
+        if refused { format!("; {what}the daemon must run as root, or leave the key out") } else { String::new() }
+    }
+
     /// A start that was not made, because what it requires has ended for good.
     pub(super) fn required(spec: &Spec, closed: Closed) -> Self {
         Self { operation: Operation::Require(closed), errno: libc::ECANCELED, command: program_name(spec) }
@@ -131,6 +163,7 @@ struct Shared {
     mains: Arc<Mains>,
     environment: Vec<(OsString, OsString)>,
     nofile: Option<Nofile>,
+    containment: Containment,
 }
 
 #[derive(Debug, Default)]
@@ -158,10 +191,11 @@ const MAX_THREADS: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Spawner {
-    /// Children will be entered in `mains`, get the environment that this process has now, and `nofile` as their limit.
-    pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>) -> Self {
+    /// Children will be entered in `mains`, get the environment that this process has now, and `nofile` as their limit, and be held together as
+    /// `containment` says.
+    pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment) -> Self {
         let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
-        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile }))
+        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile, containment }))
     }
 
     /// Starts a run; `uuid` becomes its marker. Answers once the program was executed, or was refused.
@@ -250,20 +284,35 @@ impl Shared {
                 }
             };
             self.lock().working.insert(job.uuid.clone(), cell.clone());
-            let result = prepare(&job.spec, &job.launch, &job.uuid, &self.environment, self.nofile).and_then(|program| {
-                let (pid, fd) = clone::spawn(&program, &cell).map_err(|error| refused(&job.spec, &program, error))?;
-                let (started, started_at) = (Instant::now(), SystemTime::now());
-                let guard = self.mains.adopt(pid, &cell);
-                // It cannot be gone from /proc before we reap it; were /proc itself missing, 0 matches nothing and nothing would be signalled.
-                let start_time = procfs::read_stat(pid).map_or(0, |stat| stat.start_time);
-                Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, started, started_at })
-            });
+            let result = self.start(&job, &cell);
             self.lock().working.remove(&job.uuid);
             if let Err(Ok(unwanted)) = job.reply.send(result) {
                 // Whoever asked is gone. Once ended, it is an orphan like any other.
                 drop(unwanted.fd.send_signal(libc::SIGKILL));
             }
         }
+    }
+}
+
+impl Shared {
+    /// Starts one run on the calling thread, whose cell this is.
+    fn start(&self, job: &Job, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
+        let spec = &job.spec;
+        let program = prepare(spec, &job.launch, &job.uuid, &self.environment, self.nofile)?;
+        let mut group = self.containment.begin(spec, &job.uuid);
+        let mut result = clone::spawn(&program, group.as_ref().map(|group| &**group.group()), cell);
+        if let Err(CloneError { step: Step::Group, errno }) = result {
+            let error = io::Error::from_raw_os_error(errno);
+            tracing::warn!(name = %spec.name, %error, "cannot start this run in its control group, it starts without");
+            group = None;
+            result = clone::spawn(&program, None, cell);
+        }
+        let (pid, fd) = result.map_err(|error| refused(spec, &program, error))?;
+        let (started, started_at) = (Instant::now(), SystemTime::now());
+        let guard = self.mains.adopt(pid, cell);
+        // It cannot be gone from /proc before we reap it; were /proc itself missing, 0 matches nothing and nothing would be signalled.
+        let start_time = procfs::read_stat(pid).map_or(0, |stat| stat.start_time);
+        Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, group: group.map(Arc::new), started, started_at })
     }
 }
 
@@ -290,18 +339,15 @@ fn prepare(
         words.map(|word| clone::c_string(word.as_str())).collect::<Result<_, _>>().map_err(invalid)?
     };
 
-    let user = spec
-        .user
-        .as_deref()
-        .map(|user| find_user(user).map_err(|errno| failure(Operation::FindUser(user.to_owned()), errno)))
-        .transpose()?;
-    if let (Some(socket), Some(credentials)) = (&launch.notify_socket, user.as_ref().and_then(|user| user.credentials.as_ref())) {
+    let account = Account::of(spec).map_err(|(operation, errno)| failure(operation, errno))?;
+    let from_file = spec.env_file.as_ref().map(env_file::read).transpose().map_err(|(operation, errno)| failure(operation, errno))?;
+    if let (Some(socket), Some(credentials)) = (&launch.notify_socket, &account.credentials) {
         nix::unistd::chown(socket, Some(credentials.uid.into()), None).map_err(|errno| failure(Operation::BindNotify, errno as i32))?;
     }
     let mut environment: BTreeMap<OsString, OsString> = if spec.clear_env { BTreeMap::new() } else { inherited.iter().cloned().collect() };
-    if let Some(user) = &user {
-        environment.extend(user.environment.iter().cloned());
-    }
+    environment.extend(account.environment);
+    let from_file = from_file.unwrap_or_default().into_iter();
+    environment.extend(from_file.map(|(key, value)| (key.into(), OsString::from_vec(value))));
     environment.extend(spec.env.iter().chain(&launch.env).map(|(key, value)| (key.into(), value.into())));
     if let Some(socket) = &launch.notify_socket {
         environment.insert("NOTIFY_SOCKET".into(), socket.into());
@@ -328,9 +374,13 @@ fn prepare(
         argv,
         envp,
         cwd,
-        credentials: user.and_then(|user| user.credentials),
+        credentials: account.credentials,
         stdio: [stdin, stdout, stderr],
-        nofile,
+        limits: nofile.map(Limit::from).into_iter().chain(resource_limits(&spec.limits).map(|(_, limit)| limit)).collect(),
+        umask: spec.umask,
+        nice: spec.nice,
+        oom_score_adj: spec.oom_score_adj.map(|score| clone::c_string(score.to_string())).transpose().map_err(invalid)?,
+        no_new_privs: spec.no_new_privs,
     })
 }
 
@@ -347,29 +397,26 @@ fn candidates(program: &str, path: &[u8]) -> Result<Vec<CString>, i32> {
         .collect()
 }
 
-struct Account {
-    credentials: Option<Credentials>,
-    environment: Vec<(OsString, OsString)>,
-}
-
-/// Looks a user up; `ESRCH` when there is none (getpwnam(3)). Nothing has to be changed for the user that the daemon runs as, unless that is root.
-fn find_user(name: &str) -> Result<Account, i32> {
-    let user = nix::unistd::User::from_name(name).map_err(|errno| errno as i32)?.ok_or(libc::ESRCH)?;
-    let c_name = clone::c_string(name)?;
-    let environment = vec![
-        ("USER".into(), name.into()),
-        ("LOGNAME".into(), name.into()),
-        ("HOME".into(), user.dir.clone().into_os_string()),
-        ("SHELL".into(), user.shell.clone().into_os_string()),
+/// The limits of each process, with their keys in `limits`.
+fn resource_limits(limits: &LimitsDefinition) -> impl Iterator<Item = (&'static str, Limit)> + use<> {
+    let all = [
+        ("nofile", libc::RLIMIT_NOFILE, limits.nofile),
+        ("core", libc::RLIMIT_CORE, limits.core),
+        ("nproc", libc::RLIMIT_NPROC, limits.nproc),
+        ("memlock", libc::RLIMIT_MEMLOCK, limits.memlock),
+        ("stack", libc::RLIMIT_STACK, limits.stack),
+        ("fsize", libc::RLIMIT_FSIZE, limits.fsize),
+        ("data", libc::RLIMIT_DATA, limits.data),
+        ("as", libc::RLIMIT_AS, limits.address_space),
+        ("cpu", libc::RLIMIT_CPU, limits.cpu),
+        ("rtprio", libc::RLIMIT_RTPRIO, limits.rtprio),
+        ("sigpending", libc::RLIMIT_SIGPENDING, limits.sigpending),
+        ("msgqueue", libc::RLIMIT_MSGQUEUE, limits.msgqueue),
     ];
-    let own = nix::unistd::geteuid();
-    if user.uid == own && !own.is_root() {
-        return Ok(Account { credentials: None, environment });
-    }
-    let groups = nix::unistd::getgrouplist(&c_name, user.gid).map_err(|errno| errno as i32)?;
-    let credentials =
-        Credentials { uid: user.uid.as_raw(), gid: user.gid.as_raw(), groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect() };
-    Ok(Account { credentials: Some(credentials), environment })
+    let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
+    all.into_iter().filter_map(move |(key, resource, limit)| {
+        limit.map(|limit| (key, Limit { resource, soft: number(limit.soft), hard: number(limit.hard) }))
+    })
 }
 
 fn open_null(write: bool) -> Result<Stdio, (PathBuf, i32)> {
@@ -403,10 +450,17 @@ fn open_output(output: &Output) -> Result<Stdio, (PathBuf, i32)> {
 }
 
 /// Says which of our steps the kernel refused.
-fn refused(spec: &Spec, program: &Program, error: clone::CloneError) -> SpawnFailure {
+fn refused(spec: &Spec, program: &Program, error: CloneError) -> SpawnFailure {
     let operation = match error.step {
-        Step::Clone | Step::Session | Step::Streams | Step::Limits => Operation::Clone,
-        Step::Credentials => Operation::BecomeUser(spec.user.clone().unwrap_or_default()),
+        Step::Clone | Step::Group | Step::Session | Step::Streams => Operation::Clone,
+        Step::OomScoreAdj => Operation::SetAttribute("oom_score_adj"),
+        Step::Nice => Operation::SetAttribute("nice"),
+        Step::NoNewPrivileges => Operation::SetAttribute("no_new_privs"),
+        Step::Limit(resource) => {
+            let said = resource_limits(&spec.limits).find(|(_, limit)| limit.resource == resource);
+            Operation::SetLimit(said.map_or("nofile", |(key, _)| key)) // the one that every process is given back
+        }
+        Step::Credentials => Operation::BecomeUser,
         Step::Directory => Operation::ChangeDirectory(spec.cwd.clone().unwrap_or_default()),
         Step::Exec if error.errno == libc::ENOENT && spec.cwd.is_none() && program.candidates.iter().any(|path| clone::exists(path)) => {
             Operation::Interpret

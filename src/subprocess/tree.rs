@@ -3,8 +3,13 @@
 //! Members are found by the [`Forest`]: below the main by parentage, and among the orphans that came to the daemon. A process that forks while it
 //! is being ended is met by looking again: the tree counts as gone only when two looks in a row, both begun after every known member had ended,
 //! show nothing alive. A member that a look shows and that is gone when it is to be held has only moved on: it may have forked before.
+//!
+//! Where the run has a control group, the kernel says who is in it, kills all of it at once, and says when nothing lives in it any more: one look is
+//! enough then. The forest is asked besides for those that left the group, which only root's processes can.
+//!
+//! - `find`: who there is of a tree.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +24,13 @@ use crate::protocol::Signal;
 use crate::sys::pidfd::PidFd;
 use crate::sys::readiness;
 
+use super::containment::RunGroup;
 use super::machine::{KILL_WAIT, TreeReport};
+use crate::sys::cgroup::Events;
+
+mod find;
+
+use find::{Finder, Found};
 
 /// Which processes are meant.
 #[derive(Clone, Debug)]
@@ -28,6 +39,8 @@ pub struct Whole {
     pub uuid: String,
     /// Leave this one alone: the main, when only what is below it is to end.
     pub except: Option<Identity>,
+    /// Its control group, where it has one. Not asked where somebody is to be left alone.
+    pub group: Option<Arc<RunGroup>>,
 }
 
 /// How urgently.
@@ -65,6 +78,9 @@ impl Drop for Ender {
 /// How long to wait before looking again at a member that could not be opened, or when `/proc` could not be read.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// More members than this are not held each by a descriptor while their group is killed: the group tells when they are gone.
+const HELD: usize = 256;
+
 /// How long to let those that have ended be reaped before looking again.
 const REAPING: Duration = Duration::from_millis(1);
 
@@ -73,7 +89,10 @@ impl Ender {
     pub fn begin(forest: Arc<Forest>, whole: Whole, signal: Signal, sent: Option<Identity>) -> Self {
         let (stage, stages) = watch::channel(Stage::Signal(signal, sent));
         let (report, endings) = mpsc::channel(2);
-        let task = tokio::spawn(Work { forest, whole, stages, report, members: BTreeMap::new(), first: None }.run());
+        // What is ended on request is looked for everywhere; what ended by itself, beyond its group as far as somebody saw it before.
+        let finder = Finder::new(forest, whole, sent.is_some());
+        let work = Work { finder, stages, report, members: BTreeMap::new(), events: None };
+        let task = tokio::spawn(work.run());
         Self { stage, endings, task }
     }
 
@@ -98,12 +117,16 @@ impl Ender {
 
 /// What one look says of a tree.
 struct Seen {
-    /// Who was alive when the table of processes was read.
+    /// Who was alive when the processes were listed.
     shown: Vec<Identity>,
     /// Who of them was not gone when it was to be held.
     alive: Vec<Identity>,
     /// Whether some that have ended wait to be reaped by this daemon.
     unreaped: bool,
+    /// As in [`Found`].
+    hidden: bool,
+    /// As in [`Found`].
+    certain: bool,
 }
 
 struct Member {
@@ -114,20 +137,21 @@ struct Member {
     ended: bool,
     /// Whether it was refused to be opened before.
     refused: bool,
+    /// Whether nothing is left of it, not even a zombie of ours.
+    reaped: bool,
 }
 
 impl Member {
-    const NEW: Self = Self { fd: None, sent: None, ended: false, refused: false };
+    const NEW: Self = Self { fd: None, sent: None, ended: false, refused: false, reaped: false };
 }
 
 struct Work {
-    forest: Arc<Forest>,
-    whole: Whole,
+    finder: Finder,
     stages: watch::Receiver<Stage>,
     report: mpsc::Sender<Ending>,
     members: BTreeMap<Identity, Member>,
-    /// Who was there in the first look.
-    first: Option<Vec<Identity>>,
+    /// Tells when the group is empty; opened when there is something to wait for.
+    events: Option<Events>,
 }
 
 impl Work {
@@ -142,11 +166,11 @@ impl Work {
                 // Before it is looked for, and though it be gone by now: it was there when the signal was sent, so that has ended it.
                 self.members.entry(main).or_insert(Member::NEW).sent = Some(signal);
             }
-            let Seen { shown, alive, unreaped } = match self.look().await {
+            let Seen { shown, alive, unreaped, hidden, certain } = match self.look(stage).await {
                 Ok(seen) => seen,
                 Err(error) => {
                     if !unseen {
-                        tracing::warn!(uuid = self.whole.uuid, %error, "cannot look for the processes of a tree, trying again");
+                        tracing::warn!(uuid = self.finder.uuid(), %error, "cannot look for the processes of a tree, trying again");
                     }
                     unseen = true;
                     if stage == Stage::Count && !counted {
@@ -165,9 +189,9 @@ impl Work {
                 tokio::time::sleep(REAPING).await;
                 continue;
             }
-            if shown.is_empty() {
+            if shown.is_empty() && !hidden {
                 empty_looks += 1;
-                if empty_looks == 2 {
+                if certain || empty_looks == 2 {
                     drop(self.report.send(Ending::Gone(self.tally(&shown))).await);
                     return;
                 }
@@ -192,22 +216,20 @@ impl Work {
                 // It moves on faster than it can be held, and nobody waits for it any more.
                 tokio::time::sleep(RETRY).await;
             }
-            self.wait(&alive).await;
+            self.wait(&alive, hidden).await;
         }
     }
 
     /// Who is alive, in a look that begins now. Opens the new ones.
-    async fn look(&mut self) -> io::Result<Seen> {
-        let look = self.forest.look().await?;
-        let (dead, mut living): (Vec<_>, Vec<_>) = look.members(&self.whole.uuid).into_iter().partition(|stat| stat.is_dead());
-        let unreaped = dead.iter().any(|stat| stat.ppid == std::process::id());
-        if let Some(main) = self.whole.except {
-            living = below(&living, main, self.first.as_deref());
-        }
-        let shown: Vec<Identity> = living.into_iter().map(procfs::Stat::identity).collect();
-        self.first.get_or_insert_with(|| shown.clone());
+    async fn look(&mut self, stage: Stage) -> io::Result<Seen> {
+        let known = self.members.iter().filter(|(_, member)| !member.reaped).map(|(identity, _)| *identity).collect();
+        let Found { living: shown, unreaped, hidden, certain } = self.finder.find(known).await?;
+        // The kernel kills a group without our holding each member.
+        let kills = stage == Stage::Count || matches!(stage, Stage::Signal(Signal::KILL, _));
+        let holds = !kills || !self.finder.group_is_all() || shown.len() <= HELD;
         for (identity, member) in &mut self.members {
-            member.ended = !shown.contains(identity);
+            member.ended = shown.binary_search(identity).is_err();
+            member.reaped = member.ended && !unreaped.contains(identity);
             if member.ended {
                 member.fd = None; // descriptors may be what is short
             }
@@ -215,7 +237,7 @@ impl Work {
         let mut alive = shown.clone();
         alive.retain(|identity| {
             let member = self.members.entry(*identity).or_insert(Member::NEW);
-            if member.fd.is_none() {
+            if member.fd.is_none() && holds {
                 match open(*identity) {
                     Ok(Some(fd)) => member.fd = Some(Arc::new(fd)),
                     Ok(None) => member.ended = true,
@@ -230,13 +252,26 @@ impl Work {
             }
             !member.ended
         });
-        Ok(Seen { shown, alive, unreaped })
+        Ok(Seen { shown, alive, unreaped: !unreaped.is_empty(), hidden, certain })
     }
 
     /// Sends the signal to all who have not had it.
     fn send(&mut self, alive: &[Identity], signal: Signal) {
+        let mut killed = false;
+        if signal == Signal::KILL
+            && let Some(group) = self.finder.group()
+        {
+            // All at once, what is just being forked too.
+            match group.kill() {
+                Ok(()) => killed = true,
+                Err(error) => tracing::debug!(uuid = self.finder.uuid(), %error, "cannot kill a control group, killing its processes"),
+            }
+        }
         for identity in alive {
             let Some(member) = self.members.get_mut(identity) else { continue };
+            if killed && member.fd.is_none() {
+                member.sent = Some(signal);
+            }
             let Some(fd) = &member.fd else { continue };
             if member.sent == Some(signal) {
                 continue;
@@ -246,10 +281,19 @@ impl Work {
         }
     }
 
-    /// Until every living member has ended, or it has become more urgent.
-    async fn wait(&mut self, alive: &[Identity]) {
+    /// Until every living member has ended, or their group is empty, or it has become more urgent.
+    async fn wait(&mut self, alive: &[Identity], hidden: bool) {
+        if self.events.is_none() {
+            self.events = self.finder.group().and_then(|group| group.events().ok());
+        }
+        let empty = async {
+            match &self.events {
+                Some(events) => while events.populated().unwrap_or(false) && events.changed().await.is_ok() {},
+                None => std::future::pending().await,
+            }
+        };
         let held: Vec<_> = alive.iter().filter_map(|identity| self.members.get(identity)?.fd.clone()).collect();
-        let all_held = held.len() == alive.len();
+        let all_held = held.len() == alive.len() && !hidden;
         let mut ends: FuturesUnordered<_> = held
             .into_iter()
             .map(|fd| async move {
@@ -259,6 +303,7 @@ impl Work {
             .collect();
         tokio::select! {
             () = async { while ends.next().await.is_some() {} }, if all_held => {}
+            () = empty, if hidden || !alive.is_empty() => {}
             () = tokio::time::sleep(RETRY), if !all_held => {}
             changed = self.stages.changed() => drop(changed),
         }
@@ -276,23 +321,6 @@ impl Work {
         }
         report
     }
-}
-
-/// Who of a tree is below its main, without what the main started after the first look: that is not meant.
-fn below<'a>(living: &[&'a procfs::Stat], main: Identity, first: Option<&[Identity]>) -> Vec<&'a procfs::Stat> {
-    let mut later: BTreeSet<u32> = BTreeSet::new();
-    if let Some(first) = first {
-        later.extend(living.iter().filter(|stat| stat.ppid == main.pid && !first.contains(&stat.identity())).map(|stat| stat.pid));
-        loop {
-            let before = later.len();
-            let next: Vec<u32> = living.iter().filter(|stat| later.contains(&stat.ppid)).map(|stat| stat.pid).collect();
-            later.extend(next);
-            if later.len() == before {
-                break;
-            }
-        }
-    }
-    living.iter().copied().filter(|stat| stat.identity() != main && !later.contains(&stat.pid)).collect()
 }
 
 /// Sends a signal that is to end a process.

@@ -13,6 +13,23 @@ pub struct Nofile {
     pub hard: u64,
 }
 
+/// One resource limit of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Which, by the kernel's number (`RLIMIT_…`).
+    pub resource: u32,
+    /// What the process is held to; `u64::MAX` is no limit.
+    pub soft: u64,
+    /// How far it may raise that itself.
+    pub hard: u64,
+}
+
+impl From<Nofile> for Limit {
+    fn from(Nofile { soft, hard }: Nofile) -> Self {
+        Self { resource: libc::RLIMIT_NOFILE, soft, hard }
+    }
+}
+
 /// Raises the daemon's own soft limit to its hard limit: it holds a handful of descriptors for each sub-process.
 ///
 /// Returns what it was before, because a program that calls select(2) breaks when it inherits more than 1024.

@@ -1,6 +1,7 @@
 //! The only room with `unsafe` and raw system calls. It knows nobody of the crate.
 //!
 //! - [`pidfd`]: a process held by descriptor: signal it, wait for it, reap it;
+//! - [`cgroup`]: a process tree held by a control group;
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
 //! - [`signals`]: which signals reach this process;
@@ -10,6 +11,7 @@
 //! - [`probe`]: what this kernel can do.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 pub mod clone;
 pub mod limits;
 pub mod pidfd;

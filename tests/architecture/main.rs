@@ -27,7 +27,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("sys", know(&[])),
         ("procfs", know(&[])),
         ("host", know(&["procfs"])),
-        ("status", know(&["procfs"])),
+        ("status", know(&["procfs", "sys"])),
         ("subprocess", know(&["status", "procfs", "sys"])),
         ("supervisor", know(&["subprocess", "procfs", "sys"])),
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),

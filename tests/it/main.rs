@@ -5,7 +5,11 @@
 mod harness;
 
 #[cfg(test)]
+mod attributes;
+#[cfg(test)]
 mod commands;
+#[cfg(test)]
+mod containment;
 #[cfg(test)]
 mod ctl;
 #[cfg(test)]

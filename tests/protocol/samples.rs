@@ -316,7 +316,7 @@ pub(crate) fn status() -> ProcessStatus {
         fds: Some(17),
         io: Io { read_bytes: Some(4096), write_bytes: Some(8192) },
         context_switches: ContextSwitches { voluntary: 100, involuntary: 3 },
-        tree: Tree { processes: 2, rss: 140_000_000, cpu_percent: 3.25 },
+        tree: Tree { processes: 2, rss: 140_000_000, cpu_percent: 3.25, ..Tree::default() },
     }
 }
 

@@ -73,7 +73,8 @@ fn living(block: &mut Block, status: &ProcessStatus) {
     }
     block.fact("Switches", format!("{} voluntary, {} involuntary", context_switches.voluntary, context_switches.involuntary));
     let processes = count(tree.processes, "process", "processes");
-    block.fact("Tree", format!("{processes}, {} resident, {} % CPU", size(tree.rss), percent(tree.cpu_percent)));
+    let charged = tree.memory.map(|bytes| format!(" ({} charged)", size(bytes))).unwrap_or_default();
+    block.fact("Tree", format!("{processes}, {} resident{charged}, {} % CPU", size(tree.rss), percent(tree.cpu_percent)));
 }
 
 /// `status`: the daemon on one line, and a table of what the sub-processes use.
@@ -204,7 +205,7 @@ mod tests {
             fds: Some(12),
             io: Io { read_bytes: Some(1_258_291), write_bytes: Some(0) },
             context_switches: ContextSwitches { voluntary: 1024, involuntary: 7 },
-            tree: Tree { processes: 3, rss: 42_046_849, cpu_percent: 3.0 },
+            tree: Tree { processes: 3, rss: 42_046_849, cpu_percent: 3.0, ..Tree::default() },
         }
     }
 

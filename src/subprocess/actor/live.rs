@@ -12,6 +12,7 @@ use crate::protocol::Origin;
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::reaper::MainGuard;
 
+use super::super::containment::RunGroup;
 use super::super::gate::Closed;
 use super::super::spawn::{Launch, SpawnFailure, Spawned};
 use super::super::tree::Ender;
@@ -40,6 +41,8 @@ pub(super) struct Live {
     pub(super) vigil: Option<Vigil>,
     /// The definition's request to stop, while it is being made.
     pub(super) stop_request: Option<BoxFuture<'static, Result<(), String>>>,
+    /// Its control group, where it has one.
+    pub(super) group: Option<Arc<RunGroup>>,
     /// Keeps its orphans attributed to it.
     pub(super) _root: Root,
 }

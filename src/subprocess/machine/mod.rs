@@ -216,7 +216,8 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
 
     fn main_exited(&mut self, status: Option<ExitStatus>, oom: bool, now: Instant, roll: f64) {
         let own_cause = match status {
-            Some(ExitStatus::Signalled { .. }) if oom => Cause::Oom,
+            // A shell or another wrapper hands SIGKILL of what it waited for on as 128 + 9.
+            Some(ExitStatus::Signalled { .. } | ExitStatus::Exited(137)) if oom => Cause::Oom,
             Some(ExitStatus::Exited(_)) => Cause::Exit,
             Some(ExitStatus::Signalled { core: false, .. }) => Cause::Signal,
             Some(ExitStatus::Signalled { core: true, .. }) => Cause::CoreDump,

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -11,6 +12,7 @@ use procman::client::{Client, ClientError, ClientOptions, Endpoint};
 use procman::protocol::envelope::Reply;
 use procman::protocol::reply::{Ended, Executed, Info, NamedProcess, View};
 use procman::protocol::{StateName, WireError};
+use procman::sys::cgroup::{Group, Hierarchy};
 use procman::sys::pidfd::PidFd;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -252,7 +254,22 @@ impl Daemon {
         if fs::symlink_metadata(&events).is_ok() {
             remains.push(format!("its socket {}", events.display()));
         }
+        remains.extend(self.groups().into_iter().filter(|path| path.exists()).map(|path| format!("its control group {}", path.display())));
         remains
+    }
+
+    /// The directory of its control groups, where it may make some; it is named after its state directory.
+    pub(crate) fn groups(&self) -> Option<PathBuf> {
+        let state = fs::metadata(self.path("state")).ok()?;
+        let own = Hierarchy::find().unwrap()?.own;
+        Some(own.join(format!("procman-{:x}-{:x}", state.dev(), state.ino())))
+    }
+
+    /// The directory of one run's control group.
+    #[track_caller]
+    pub(crate) fn group_of(&self, name: &str) -> PathBuf {
+        let uuid = self.view(name).uuid.unwrap();
+        self.groups().unwrap().join(format!("{name}.{uuid}"))
     }
 
     /// Asks it to leave with SIGTERM, and proves that it went well and left nothing. Dropping it does the same.
@@ -301,18 +318,32 @@ impl Daemon {
         }
         self.marker.kill_all();
     }
+
+    /// Kills what bears no marker, too, by the groups of its runs, and removes those.
+    fn kill_groups(&self) {
+        let Some(path) = self.groups() else { return };
+        let (Ok(groups), Some(parent)) = (Group::open(&path), path.parent().and_then(|parent| Group::open(parent).ok())) else { return };
+        drop(groups.kill());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let deadline = std::time::Instant::now() + DEADLINE;
+        while parent.remove_tree(name).is_err() && std::time::Instant::now() < deadline {
+            super::pause();
+        }
+    }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.kill();
+            self.kill_groups();
             eprintln!("--- the log of the daemon ---\n{}--- end of the log ---", self.read("log"));
             return;
         }
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.end()));
         if let Err(panic) = ended {
             self.kill();
+            self.kill_groups();
             eprintln!("--- the log of the daemon ---\n{}--- end of the log ---", self.read("log"));
             std::panic::resume_unwind(panic);
         }

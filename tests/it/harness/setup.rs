@@ -12,6 +12,9 @@ use super::daemon::Daemon;
 use super::marked::{Marker, VARIABLE};
 use super::{DEADLINE, pause};
 
+/// The environment variable that says how the daemons of all tests hold processes together: "auto" (the default) or "off", as `daemon.cgroup`.
+const CGROUP: &str = "PROCMAN_TEST_CGROUP";
+
 /// Everything a daemon is started with, in a directory of its own.
 pub(crate) struct Setup {
     pub(super) dir: TempDir,
@@ -20,6 +23,7 @@ pub(crate) struct Setup {
     processes: String,
     /// Of `[daemon]`, more of `[control]`, and of `[metrics]`.
     state_dir: String,
+    cgroup: String,
     control: String,
     events: String,
     endpoints: Vec<String>,
@@ -46,6 +50,7 @@ impl Setup {
             marker: Marker::new(),
             processes: processes.to_owned(),
             state_dir: "state".to_owned(),
+            cgroup: std::env::var(CGROUP).unwrap_or_else(|_| "auto".to_owned()),
             control: String::new(),
             events: String::new(),
             endpoints: vec!["ipc://{dir}/c.sock".to_owned()],
@@ -91,6 +96,12 @@ impl Setup {
         self
     }
 
+    /// Another place for control groups than [`CGROUP`] says.
+    pub(crate) fn cgroup(mut self, place: &str) -> Self {
+        self.cgroup = place.to_owned();
+        self
+    }
+
     /// Another address for the metrics.
     pub(crate) fn listen(mut self, address: &str) -> Self {
         self.listen = address.to_owned();
@@ -128,9 +139,9 @@ impl Setup {
     /// Writes the configuration and returns where.
     fn write_config(&self) -> PathBuf {
         let path = self.dir.path().join("procmand.toml");
-        let Self { state_dir, control, events, endpoints, listen, processes, .. } = self;
+        let Self { state_dir, cgroup, control, events, endpoints, listen, processes, .. } = self;
         let text = format!(
-            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\n[control]\nendpoints = {endpoints:?}\n{control}\n[events]\n{events}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
+            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\ncgroup = '{cgroup}'\n[control]\nendpoints = {endpoints:?}\n{control}\n[events]\n{events}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
         );
         fs::write(&path, self.fill_in(&text)).unwrap();
         path
