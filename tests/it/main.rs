@@ -17,6 +17,8 @@ mod events;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod hanging;
