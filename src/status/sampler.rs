@@ -39,13 +39,26 @@ pub(super) struct Sampler {
     /// What counts for the whole tree, those included that have ended meanwhile.
     group: Option<Arc<Group>>,
     group_share: Share,
+    /// Whether its memory is counted, as far as is known.
+    has_memory: bool,
 }
 
 impl Sampler {
     pub(super) fn new(uuid: &str, identity: Identity, scope: Scope) -> Self {
         let (share, rest_share) = (Share::default(), GroupShare::default());
         let group_share = Share::default();
-        Self { identity, uuid: uuid.into(), scope, dir: None, share, rest_share, rest: Tree::default(), group: None, group_share }
+        Self {
+            identity,
+            uuid: uuid.into(),
+            scope,
+            dir: None,
+            share,
+            rest_share,
+            rest: Tree::default(),
+            group: None,
+            group_share,
+            has_memory: true,
+        }
     }
 
     /// With this control group for the whole tree.
@@ -84,7 +97,11 @@ impl Sampler {
                 let ticks = u64::try_from(used.as_micros()).unwrap_or(u64::MAX) / (1_000_000 / clock_ticks().max(1)).max(1);
                 tree.cpu_percent = self.group_share.reckon(Instant::now(), ticks, moves_baseline);
             }
-            (tree.memory, tree.memory_peak) = (group.memory_current(), group.memory_peak());
+            // Without the controller the files never come to be there.
+            if self.has_memory {
+                (tree.memory, tree.memory_peak) = (group.memory_current(), group.memory_peak());
+                self.has_memory = tree.memory.is_some();
+            }
         }
         Ok(Some(ProcessStatus { tree, ..own }))
     }

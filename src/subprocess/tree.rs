@@ -283,7 +283,10 @@ impl Work {
 
     /// Until every living member has ended, or their group is empty, or it has become more urgent.
     async fn wait(&mut self, alive: &[Identity], hidden: bool) {
-        if self.events.is_none() {
+        let held: Vec<_> = alive.iter().filter_map(|identity| self.members.get(identity)?.fd.clone()).collect();
+        let all_held = held.len() == alive.len() && !hidden;
+        // Where each is held, that is enough.
+        if !all_held && self.events.is_none() {
             self.events = self.finder.group().and_then(|group| group.events().ok());
         }
         let empty = async {
@@ -292,8 +295,6 @@ impl Work {
                 None => std::future::pending().await,
             }
         };
-        let held: Vec<_> = alive.iter().filter_map(|identity| self.members.get(identity)?.fd.clone()).collect();
-        let all_held = held.len() == alive.len() && !hidden;
         let mut ends: FuturesUnordered<_> = held
             .into_iter()
             .map(|fd| async move {
@@ -303,7 +304,7 @@ impl Work {
             .collect();
         tokio::select! {
             () = async { while ends.next().await.is_some() {} }, if all_held => {}
-            () = empty, if hidden || !alive.is_empty() => {}
+            () = empty, if !all_held => {}
             () = tokio::time::sleep(RETRY), if !all_held => {}
             changed = self.stages.changed() => drop(changed),
         }

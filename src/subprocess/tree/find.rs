@@ -101,10 +101,12 @@ impl Finder {
 
     /// By its group, and what is beyond that.
     async fn find_in_group(&mut self, group: Arc<RunGroup>, known: Vec<Identity>) -> io::Result<Found> {
-        let populated = group.is_populated()?;
-        let few = !populated && known.len() < FEW;
+        let pids = group.members()?;
+        let few = pids.len() + known.len() < FEW;
+        // The group is asked last: who is listed no more may be on its last steps, and counts until the kernel says otherwise.
+        let populated = !pids.is_empty() || group.is_populated()?;
         let work = move || -> io::Result<(Vec<Identity>, Vec<Identity>)> {
-            let living = if populated { identities(group.members()?)? } else { Vec::new() };
+            let living = identities(pids)?;
             // Those that were known and are listed no more may wait to be reaped.
             let unreaped = known.into_iter().filter(|identity| living.binary_search(identity).is_err() && is_unreaped(*identity)).collect();
             Ok((living, unreaped))
