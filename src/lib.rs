@@ -9,13 +9,14 @@
 //! | [`procfs`] | reading `/proc`: processes, their trees | nobody |
 //! | [`host`] | questions about the whole host | `procfs` |
 //! | [`status`] | living status of processes | `procfs`, `sys` |
-//! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys` |
+//! | [`output`] | where the output of sub-processes goes | `sys` |
+//! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys`, `output` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
 //! | [`store`] | what must outlive the daemon | nobody |
 //! | [`config`] | the configuration file | `subprocess::spec` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |
-//! | [`control`] | the ZeroMQ door | `supervisor`, `subprocess`, `status`, `host`, `procfs`, `sys` |
+//! | [`control`] | the ZeroMQ door | `supervisor`, `subprocess`, `status`, `host`, `procfs`, `sys`, `output` |
 //! | [`daemon`] | wires them together | all of them but `client` |
 //! | [`client`] | the client and its command line | `protocol`, `config` |
 //!
@@ -45,6 +46,10 @@
 //!   spend more than about a tenth of a core on looking.
 //! - *The metrics page is written straight from a table of families*: for 1000 sub-processes 5 ms and one allocation, against 36 ms and 262,000 by
 //!   way of a `prometheus::core::Collector`; what counts and measures is the `prometheus` package's.
+//! - *A log is cut by punching a hole at its front; the hole is taken out when little is written.* Taking 40 MiB out of an ext4 file under a fast
+//!   writer holds that up for 50 ms, because the kernel first writes all that follows to the disk, and costs it a third of its rate; punching holds it
+//!   up for 6 ms. What comes faster than it could be kept is not copied at all. The cost that is left is the kernel's for giving pages
+//!   back: 0.13 ms of processor time for each MiB.
 //! - *`sysinfo` answers what is asked once* (physical cores, the host's name); what is asked a thousand times a second is read here (see
 //!   `make bench`, which measures both).
 
@@ -53,6 +58,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod host;
+pub mod output;
 pub mod probe;
 pub mod procfs;
 pub mod protocol;

@@ -1,16 +1,17 @@
-//! Speed and memory against the floors, in one run: `make bench`, or `cargo bench --bench floors -- [status] [starts] [host] [memory]`.
+//! Speed and memory against the floors, in one run: `make bench`, or `cargo bench --bench floors -- [status] [starts] [host] [memory] [logs]`.
 //!
 //! Absolute times move by half from one machine, and from one minute, to the next; a ratio to something that cannot be done faster, measured in
 //! turns with it, says more. Nothing here passes or fails: it prints a table, and people judge.
 //!
 //! - [`daemon`]: the real `procmand` of the release build, on a configuration of its own, and what it is asked;
 //! - [`table`]: rows and their print; [`sample`]: times, and what they come to;
-//! - [`status`], [`starts`], [`host`], [`memory`]: what is measured.
+//! - [`status`], [`starts`], [`host`], [`memory`], [`logs`]: what is measured.
 
 #![allow(clippy::print_stdout)] // printing is what it is for
 
 mod daemon;
 mod host;
+mod logs;
 mod memory;
 mod sample;
 mod starts;
@@ -27,12 +28,19 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// A part of the measuring, by its name on the command line.
 type Part = (&'static str, fn() -> Outcome<Vec<Row>>);
 
-const PARTS: [Part; 4] = [("status", status::measure), ("starts", starts::measure), ("host", host::measure), ("memory", memory::measure)];
+const PARTS: [Part; 5] = [
+    ("status", status::measure),
+    ("starts", starts::measure),
+    ("host", host::measure),
+    ("memory", memory::measure),
+    ("logs", logs::measure),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let result = match arguments.split_first() {
         Some((first, rest)) if first == status::ECHO => status::echo(rest),
+        Some((first, rest)) if first == logs::WRITER => logs::write(rest),
         _ => run(&arguments),
     };
     match result {

@@ -9,6 +9,7 @@
 //! - `events`: the sequence of events, also as it grows; `cursor` counts it, so that nothing is missed unheard;
 //! - [`definitions`]: the `[[process]]` tables of a file, for `register`;
 //! - [`render`]: answers as tables for people, as JSON for programs;
+//! - [`follow`](self): `logs -f`;
 //! - [`run`]: one call of `procmanctl`, from its arguments to its exit code;
 //! - [`exit`]: the table of exit codes.
 
@@ -20,6 +21,7 @@ pub mod endpoint;
 pub mod error;
 mod events;
 pub mod exit;
+mod follow;
 mod probe;
 pub mod render;
 pub mod run;

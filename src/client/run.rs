@@ -19,6 +19,7 @@ use super::endpoint::Endpoint;
 use super::error::ClientError;
 use super::events::Events;
 use super::exit::{Exit, Failure};
+use super::follow::Follow;
 use super::render::{Report, Style, report, report_json, text::escape};
 use crate::protocol::definition::Seconds;
 use crate::protocol::request::{self, Command, IsProcessRunning};
@@ -55,7 +56,7 @@ impl Surroundings {
             root: std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0),
             terminal,
             stdout: Some(io::stdout().as_raw_fd()),
-            style: Style { width: width.filter(|_| terminal), colour: terminal && wants_colour, zone: TimeZone::system() },
+            style: Style { width: width.filter(|_| terminal), terminal, colour: terminal && wants_colour, zone: TimeZone::system() },
         }
     }
 }
@@ -83,6 +84,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
         }),
         Task::Events { since, names, follow } => {
             Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.events(since, &names, follow, &mut speaker)
+        }
+        Task::Follow(request) => {
+            let call = Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around };
+            call.endpoint().and_then(|endpoint| {
+                let timeout = deadline(&Command::Logs(request.clone()), cli.timeout);
+                Follow { endpoint, timeout, json: cli.json, style: &around.style }.run(request, &mut speaker)
+            })
         }
         Task::Completions(shell) => {
             let mut script = Vec::new();
@@ -123,6 +131,7 @@ fn ask_without_me(client: &mut Client, command: &Command) -> Result<Answer, Clie
         | Command::Children(_)
         | Command::Events(_)
         | Command::History(_)
+        | Command::Logs(_)
         | Command::Shutdown(_) => client.ask(command),
     }
 }
@@ -210,7 +219,7 @@ pub(super) struct Speaker<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     /// Nobody reads `out` any more.
-    deaf: bool,
+    pub(super) deaf: bool,
 }
 
 impl Speaker<'_> {

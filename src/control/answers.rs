@@ -61,6 +61,7 @@ impl Service {
             Command::Children(request) => encode(&self.children(&request.name).await?, id),
             Command::Events(request) => encode(&self.events(&request), id),
             Command::History(request) => encode(&self.history(&request)?, id),
+            Command::Logs(request) => encode(&self.logs(request).await?, id),
             Command::Shutdown(request) => {
                 let ChildrenAtShutdown::Quit = request.children;
                 self.supervisor.leave();
@@ -93,7 +94,7 @@ impl Service {
             .ok_or_else(|| refusals::not_found(name, self.supervisor.all().into_iter().map(|handle| handle.name().clone())))
     }
 
-    fn published(&self, name: &Name) -> Result<Arc<Published>, WireError> {
+    pub(super) fn published(&self, name: &Name) -> Result<Arc<Published>, WireError> {
         self.find(name).map(|handle| handle.published())
     }
 

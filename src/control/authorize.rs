@@ -39,7 +39,8 @@ pub const fn needed(command: CommandName) -> Role {
         | CommandName::Returncode
         | CommandName::Children
         | CommandName::Events
-        | CommandName::History => Role::Read,
+        | CommandName::History
+        | CommandName::Logs => Role::Read,
         CommandName::Execute | CommandName::Quit | CommandName::Reap | CommandName::Restart | CommandName::Signal => Role::Operate,
         CommandName::Register | CommandName::Unregister | CommandName::Shutdown => Role::Admin,
     }

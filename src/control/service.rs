@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
+use crate::output::Outputs;
 use crate::protocol::codec::{self, Rejected, Request};
 use crate::protocol::envelope::RequestId;
 use crate::protocol::event::Event;
@@ -70,6 +71,9 @@ pub trait Records: Send + Sync + 'static {
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
 const HOST_QUESTIONS: usize = 4;
 
+/// How many questions for logs may be worked on at a time: each reads at most a MiB, and may unpack as much.
+const LOG_QUESTIONS: usize = 4;
+
 /// Everything a command may need.
 pub struct Service {
     pub(super) supervisor: SupervisorHandle,
@@ -77,6 +81,8 @@ pub struct Service {
     pub(super) identity: Identity,
     pub(super) host_questions: Arc<Semaphore>,
     pub(super) records: Arc<dyn Records>,
+    pub(super) outputs: Outputs,
+    pub(super) log_questions: Arc<Semaphore>,
     max_request_bytes: usize,
     observer: Arc<dyn Observer>,
 }
@@ -99,9 +105,11 @@ impl Service {
         max_request_bytes: usize,
         observer: Arc<dyn Observer>,
         records: Arc<dyn Records>,
+        outputs: Outputs,
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
-        Self { supervisor, monitor, identity, host_questions, records, max_request_bytes, observer }
+        let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
+        Self { supervisor, monitor, identity, host_questions, records, outputs, log_questions, max_request_bytes, observer }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::control::{Observer, Records, Served};
+use crate::output::{self, Watcher};
 use crate::protocol::event;
 use crate::protocol::reply::{PastRun, Replay};
 use crate::protocol::{Name, StateName};
@@ -87,6 +88,22 @@ impl Records for Bridge {
 
     fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>> {
         self.history.query(name, limit)
+    }
+}
+
+impl Watcher for Bridge {
+    fn notice(&self, notice: &output::Notice<'_>) {
+        use output::Notice;
+        match *notice {
+            Notice::Rotated { name, stream, parts, bytes } => {
+                self.telemetry.emit(Event::LogRotated { name, stream: stream.as_str(), parts: parts as u64, bytes });
+            }
+            Notice::Dropped { name, stream, bytes } => self.telemetry.emit(Event::LogDropped { name, stream: stream.as_str(), bytes }),
+            Notice::Problem { name, stream, problem } => self.telemetry.emit(Event::LogProblem { name, stream: stream.as_str(), problem }),
+            Notice::Disk { logs, full, available } => {
+                self.telemetry.emit(Event::LogDisk { directory: &logs.display().to_string(), full, available });
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::control::{Identity, Service};
+use crate::output::{self, Outputs};
 use crate::probe::Asker;
 use crate::procfs::Forest;
 use crate::protocol::Origin;
@@ -106,8 +107,12 @@ impl Prepared {
         let feed = Feed::new(&uuid);
         let telemetry = telemetry.publishing(feed.clone());
         let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history: Arc::new(InMemory::default()) };
+        let places = output::Settings { logs: state_dir.path().join("logs"), journal: output::journal::SOCKET.into() };
+        let outputs = Outputs::new(places, Arc::new(bridge.clone()));
+        let caretaker = outputs.look_after().map_err(system("cannot make the threads that look after logs"))?;
         let reaped = Arc::new(Notify::new());
-        let spawner = Spawner::new(mains.clone(), nofile, Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
+        let containment = Containment::new(groups.as_ref().map(|kept| kept.0.clone()));
+        let spawner = Spawner::new(mains.clone(), nofile, containment, outputs.clone());
         let supervisor = SupervisorHandle::new(Arc::new(Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
@@ -167,7 +172,7 @@ impl Prepared {
         let publishing = publisher.open().map_err(system("cannot watch the socket of events"))?;
         doors.spawn(publish(feed, publishing, closing_seen.clone()));
         let (observer, records) = (Arc::new(bridge.clone()), Arc::new(bridge));
-        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, observer, records);
+        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, observer, records, outputs);
         let service = Arc::new(service);
 
         let mut autostart = Vec::new();
@@ -212,6 +217,8 @@ impl Prepared {
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
         drop(background);
+        // Nobody writes to a log any more. It waits for a rotation that is under way.
+        drop(tokio::task::spawn_blocking(move || drop(caretaker)).await);
         drop(socket_files);
         // Closing the context waits for replies that are on their way, for as long as the sockets linger.
         drop(tokio::task::spawn_blocking(move || drop(context)).await);

@@ -122,6 +122,7 @@ fn decode_command(name: CommandName, frame: &[u8]) -> Result<Command, String> {
         CommandName::Children => Command::Children(arguments(frame)?),
         CommandName::Events => Command::Events(arguments(frame)?),
         CommandName::History => Command::History(arguments(frame)?),
+        CommandName::Logs => Command::Logs(arguments(frame)?),
         CommandName::Shutdown => Command::Shutdown(arguments(frame)?),
     })
 }
@@ -446,6 +447,7 @@ pub fn encode_request(command: &Command, request_id: Option<&RequestId>) -> Resu
         Command::IsProcessRunning(a) => frame(name, request_id, a),
         Command::Events(a) => frame(name, request_id, a),
         Command::History(a) => frame(name, request_id, a),
+        Command::Logs(a) => frame(name, request_id, a),
         Command::Shutdown(a) => frame(name, request_id, a),
     }
 }

@@ -89,6 +89,8 @@ words! {
         Events = "events",
         /// The runs that have ended.
         History = "history",
+        /// What the sub-process has written to its standard output or error.
+        Logs = "logs",
         /// Leave, after the sub-processes have been quit.
         Shutdown = "shutdown",
     }
@@ -151,6 +153,10 @@ words! {
         GaveUp = "gave_up",
         /// Scheduled times of a sub-process passed without a start.
         ScheduleMissed = "schedule_missed",
+        /// Something is wrong with the logs of a sub-process, or nothing any more.
+        LogProblem = "log_problem",
+        /// The disk of the logs is full, or is no more.
+        LogDisk = "log_disk",
     }
 }
 

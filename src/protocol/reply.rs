@@ -108,6 +108,9 @@ pub struct View {
     /// What there is to say of the last end in words, such as why a start failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What is wrong with its logs; not there while all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_problem: Option<String>,
 }
 
 /// Result of `execute` and, for one sub-process, of `restart`.
@@ -309,6 +312,17 @@ pub struct NamedProcess {
     pub name: String,
     /// The command line; a zombie has none.
     pub cmdline: Vec<String>,
+}
+
+/// Result of `logs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLines {
+    /// The lines, oldest first, without their line feeds.
+    pub lines: Vec<String>,
+    /// Where the next answer is to go on: how many bytes of the stream come before it.
+    pub offset: u64,
+    /// Some of what was asked for is not there: it is not kept any more, or did not fit into `max_bytes`.
+    pub truncated: bool,
 }
 
 /// Result of `is_process_running`.

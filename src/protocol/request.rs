@@ -52,6 +52,8 @@ pub enum Command {
     Events(Events),
     /// See [`CommandName::History`].
     History(History),
+    /// See [`CommandName::Logs`].
+    Logs(Logs),
     /// See [`CommandName::Shutdown`].
     Shutdown(Shutdown),
 }
@@ -81,6 +83,7 @@ impl Command {
             Self::Children(_) => CommandName::Children,
             Self::Events(_) => CommandName::Events,
             Self::History(_) => CommandName::History,
+            Self::Logs(_) => CommandName::Logs,
             Self::Shutdown(_) => CommandName::Shutdown,
         }
     }
@@ -360,6 +363,52 @@ pub struct History {
 
 /// How many runs `history` answers where the request does not say.
 pub const DEFAULT_HISTORY_LIMIT: u64 = 50;
+/// One output of a sub-process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogStream {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Arguments of `logs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logs {
+    /// The registered name.
+    pub name: Name,
+    /// Which output.
+    #[serde(default, skip_serializing_if = "LogStream::is_default")]
+    pub stream: LogStream,
+    /// The most lines; 100 where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u32>,
+    /// Go on where an earlier answer ended; where not said, the last lines are meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// The most bytes of the stream that are looked at for one answer, 1 to [`Logs::MOST_BYTES`]; 65536 where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u32>,
+}
+
+impl LogStream {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Logs {
+    /// The most lines where the request does not say how many.
+    pub const LINES: u32 = 100;
+    /// The most bytes where the request does not say how many.
+    pub const BYTES: u32 = 1 << 16;
+    /// More bytes are never answered at once: what is no text grows threefold on the wire.
+    pub const MOST_BYTES: u32 = 1 << 20;
+}
 
 /// What becomes of the sub-processes when the daemon leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,6 +28,7 @@ use super::report::{Notice, Reporter, RunRecord};
 use super::spawn::{Launch, Operation, SpawnFailure, Spawned, Spawner};
 use super::spec::Spec;
 use super::spec::probe::{HealthSource, ReadySource};
+use super::streams;
 use super::tree::{Ender, Ending, Whole};
 use super::vigil::{self, NotifySocket, Sign, Vigil, VigilShared, WatchedRun};
 
@@ -139,6 +140,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         next_scheduled_at: None,
         starts: 0,
         exits: BTreeMap::new(),
+        log: streams::define(shared.spawner.outputs(), &spec),
     }));
     let handle = SubProcessHandle::new(spec.name.clone(), sender, receiver, shared.clone());
     let actor = Actor {
@@ -334,7 +336,7 @@ impl Actor {
 
     /// A new process is ours: keeps watch over it from here on.
     fn take_process(&mut self, spawned: Spawned, notify: Option<NotifySocket>) -> Event<Launch, SpawnFailure> {
-        let Spawned { identity, fd, guard, group, started, started_at } = spawned;
+        let Spawned { identity, fd, guard, group, started, started_at, leases } = spawned;
         let Some(begun) = self.begun.as_mut().map(Arc::make_mut) else {
             return self.give_up_process(identity, guard, &std::io::Error::from_raw_os_error(libc::ECANCELED));
         };
@@ -358,7 +360,7 @@ impl Actor {
             Vigil::begin(WatchedRun { spec, launch, uuid, main: identity, notify, shared })
         });
         let main = Some(Main { fd, _guard: guard });
-        self.live = Some(Live { uuid, identity, main, ender: None, vigil, stop_request: None, group, _root: root });
+        self.live = Some(Live { uuid, identity, main, ender: None, vigil, stop_request: None, group, _leases: leases, _root: root });
         // An orphan may have stood behind this child while it was nobody's.
         self.shared.reaped.notify_one();
         Event::Spawned { pid: identity.pid }
@@ -413,11 +415,12 @@ impl Actor {
             Message::Redefine { spec, reply } => {
                 self.spec = spec.clone();
                 let event = Event::PolicyChanged(spec.policy.clone(), stop_way(&spec));
+                let log = streams::define(self.shared.spawner.outputs(), &spec);
                 self.published.send_modify(|published| {
                     let published = Arc::make_mut(published);
                     // Another schedule has other times, which the scheduler says soon.
                     published.next_scheduled_at = published.next_scheduled_at.filter(|_| spec.schedule == published.spec.schedule);
-                    published.spec = spec;
+                    (published.spec, published.log) = (spec, log);
                 });
                 let _ = reply.send(());
                 Some(event)
@@ -513,6 +516,9 @@ impl Actor {
             if self.leaving == Some(token) {
                 self.leaving = None;
                 self.done = matches!(&answer, Answer::Ended(report) if report.survivors.is_empty());
+                if self.done {
+                    self.shared.spawner.outputs().forget(&self.spec.name);
+                }
             }
             if let Some(reply) = self.waiting.remove(&token) {
                 drop(reply.send((answer, published.clone()))); // the caller may have given up waiting

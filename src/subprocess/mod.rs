@@ -23,6 +23,7 @@ pub mod report;
 pub mod restart;
 pub mod spawn;
 pub mod spec;
+mod streams;
 pub mod tree;
 pub mod vigil;
 

@@ -40,6 +40,8 @@ pub struct Published {
     pub starts: u64,
     /// Ends altogether, by cause.
     pub exits: BTreeMap<Cause, u64>,
+    /// What is wrong with its logs, where it has any.
+    pub log: Option<crate::output::Health>,
 }
 
 /// What the health check of a run says.
@@ -140,6 +142,7 @@ impl Published {
             stdout: spec.stdout.to_string(),
             stderr: spec.stderr.to_string(),
             message: self.message.clone(),
+            log_problem: self.log.as_ref().and_then(crate::output::Health::problem),
         }
     }
 }

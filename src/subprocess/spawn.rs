@@ -5,11 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{CString, OsString};
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
+use crate::output::{Lease, Outputs};
 use crate::procfs::{self, Identity, MARKER};
-use crate::protocol::definition::{LimitsDefinition, Output};
-use crate::sys::clone::{self, CloneError, Program, Stdio, Step};
+use crate::protocol::definition::LimitsDefinition;
+use crate::sys::clone::{self, CloneError, Program, Step};
 use crate::sys::limits::{Limit, Nofile};
 use crate::sys::pidfd::PidFd;
 use crate::sys::reaper::{MainGuard, Mains};
@@ -29,6 +27,7 @@ use super::containment::{Containment, RunGroup};
 use super::env_file;
 use super::gate::Closed;
 use super::spec::Spec;
+use super::streams::Streams;
 
 /// What one run gets besides the definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +55,8 @@ pub struct Spawned {
     pub started: Instant,
     /// On the wall clock, for people.
     pub started_at: SystemTime,
+    /// Its log files, which are looked after for as long as these are kept.
+    pub leases: Vec<Lease>,
 }
 
 /// What the operating system was asked for when it refused.
@@ -71,6 +72,8 @@ pub enum Operation {
     ParseEnvFile(PathBuf, env_file::Wrong),
     /// The file of standard output or error.
     OpenOutput(PathBuf),
+    /// journald's socket.
+    OpenJournal(PathBuf),
     /// The process itself: memory, the limit on processes.
     Clone,
     /// Becoming its user, and of its groups.
@@ -115,6 +118,9 @@ impl SpawnFailure {
                 format!("line {line} of the environment file {} is wrong, {what}", path.display())
             }
             Operation::OpenOutput(path) => format!("cannot open the output file {}", path.display()),
+            Operation::OpenJournal(path) => {
+                format!("cannot connect to journald at {}, say \"log\" or \"file:/path\" where no journald runs", path.display())
+            }
             Operation::Clone => format!("cannot make a process for {:?}", self.command),
             Operation::BecomeUser => format!(
                 "cannot run {:?} as another user or with other groups (`user`, `user_group`, `supplementary_groups`){}",
@@ -164,6 +170,7 @@ struct Shared {
     environment: Vec<(OsString, OsString)>,
     nofile: Option<Nofile>,
     containment: Containment,
+    outputs: Outputs,
 }
 
 #[derive(Debug, Default)]
@@ -191,11 +198,16 @@ const MAX_THREADS: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Spawner {
-    /// Children will be entered in `mains`, get the environment that this process has now, and `nofile` as their limit, and be held together as
-    /// `containment` says.
-    pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment) -> Self {
+    /// Children will be entered in `mains`, get the environment that this process has now, and `nofile` as their limit, be held together as
+    /// `containment` says, and get their logs from `outputs`.
+    pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment, outputs: Outputs) -> Self {
         let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
-        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile, containment }))
+        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile, containment, outputs }))
+    }
+
+    /// Where the logs are.
+    pub fn outputs(&self) -> &Outputs {
+        &self.0.outputs
     }
 
     /// Starts a run; `uuid` becomes its marker. Answers once the program was executed, or was refused.
@@ -298,7 +310,7 @@ impl Shared {
     /// Starts one run on the calling thread, whose cell this is.
     fn start(&self, job: &Job, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
         let spec = &job.spec;
-        let program = prepare(spec, &job.launch, &job.uuid, &self.environment, self.nofile)?;
+        let (program, leases) = prepare(spec, &job.launch, &job.uuid, &self.environment, self.nofile, &self.outputs)?;
         let mut group = self.containment.begin(spec, &job.uuid);
         let mut result = clone::spawn(&program, group.as_ref().map(|group| &**group.group()), cell);
         if let Err(CloneError { step: Step::Group, errno }) = result {
@@ -312,7 +324,7 @@ impl Shared {
         let guard = self.mains.adopt(pid, cell);
         // It cannot be gone from /proc before we reap it; were /proc itself missing, 0 matches nothing and nothing would be signalled.
         let start_time = procfs::read_stat(pid).map_or(0, |stat| stat.start_time);
-        Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, group: group.map(Arc::new), started, started_at })
+        Ok(Spawned { identity: Identity { pid, start_time }, fd, guard, group: group.map(Arc::new), started, started_at, leases })
     }
 }
 
@@ -327,7 +339,8 @@ fn prepare(
     uuid: &str,
     inherited: &[(OsString, OsString)],
     nofile: Option<Nofile>,
-) -> Result<Program, SpawnFailure> {
+    outputs: &Outputs,
+) -> Result<(Program, Vec<Lease>), SpawnFailure> {
     let failure = |operation, errno| SpawnFailure { operation, errno, command: program_name(spec) };
     let invalid = |errno| failure(Operation::Execute, errno);
 
@@ -344,6 +357,7 @@ fn prepare(
     if let (Some(socket), Some(credentials)) = (&launch.notify_socket, &account.credentials) {
         nix::unistd::chown(socket, Some(credentials.uid.into()), None).map_err(|errno| failure(Operation::BindNotify, errno as i32))?;
     }
+    let streams = Streams::open(spec, outputs).map_err(|(operation, errno)| failure(operation, errno))?;
     let mut environment: BTreeMap<OsString, OsString> = if spec.clear_env { BTreeMap::new() } else { inherited.iter().cloned().collect() };
     environment.extend(account.environment);
     let from_file = from_file.unwrap_or_default().into_iter();
@@ -353,6 +367,7 @@ fn prepare(
         environment.insert("NOTIFY_SOCKET".into(), socket.into());
     }
     environment.insert(MARKER.into(), uuid.into());
+    environment.extend(streams.journal.map(|value| ("JOURNAL_STREAM".into(), value.into())));
     let path = environment.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let envp = environment
         .into_iter()
@@ -365,23 +380,21 @@ fn prepare(
         .collect::<Result<_, _>>()
         .map_err(invalid)?;
 
-    let stdout = open_output(&spec.stdout).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
-    let stderr = open_output(&spec.stderr).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
-    let stdin = open_null(false).map_err(|(path, errno)| failure(Operation::OpenOutput(path), errno))?;
     let cwd = spec.cwd.as_ref().map(|cwd| clone::c_string(cwd.as_os_str().as_bytes())).transpose().map_err(invalid)?;
-    Ok(Program {
+    let program = Program {
         candidates: candidates(&program_name(spec), path.as_bytes()).map_err(invalid)?,
         argv,
         envp,
         cwd,
         credentials: account.credentials,
-        stdio: [stdin, stdout, stderr],
+        stdio: streams.stdio,
         limits: nofile.map(Limit::from).into_iter().chain(resource_limits(&spec.limits).map(|(_, limit)| limit)).collect(),
         umask: spec.umask,
         nice: spec.nice,
         oom_score_adj: spec.oom_score_adj.map(|score| clone::c_string(score.to_string())).transpose().map_err(invalid)?,
         no_new_privs: spec.no_new_privs,
-    })
+    };
+    Ok((program, streams.leases))
 }
 
 /// Where the program may be: the path itself when it holds a slash, else in each directory of `PATH` (execvp(3)).
@@ -419,36 +432,6 @@ fn resource_limits(limits: &LimitsDefinition) -> impl Iterator<Item = (&'static 
     })
 }
 
-fn open_null(write: bool) -> Result<Stdio, (PathBuf, i32)> {
-    let path = Path::new("/dev/null");
-    let file = OpenOptions::new().read(!write).write(write).open(path).map_err(|error| (path.to_owned(), errno(&error)))?;
-    Ok(Stdio::Owned(file.into()))
-}
-
-fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
-}
-
-/// Opens where an output goes; the daemon opens it as itself, before any change of user.
-fn open_output(output: &Output) -> Result<Stdio, (PathBuf, i32)> {
-    match output {
-        Output::Null => open_null(true),
-        Output::Inherit => Ok(Stdio::Inherit),
-        Output::Stdout => Ok(Stdio::LikeStdout),
-        Output::Log | Output::Journal => Err((PathBuf::from(output.to_string()), libc::ENOSYS)),
-        Output::File(path) => {
-            let open = || -> io::Result<OwnedFd> {
-                // Not blocking: a named pipe without a reader is an error (ENXIO), not a hang. The program gets it back blocking.
-                let file: File =
-                    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-                nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_APPEND))?;
-                Ok(file.into())
-            };
-            open().map(Stdio::Owned).map_err(|error| (path.clone(), errno(&error)))
-        }
-    }
-}
-
 /// Says which of our steps the kernel refused.
 fn refused(spec: &Spec, program: &Program, error: CloneError) -> SpawnFailure {
     let operation = match error.step {
@@ -482,13 +465,5 @@ mod tests {
         assert_eq!(list("sleep", "/usr/bin:/bin"), ["/usr/bin/sleep", "/bin/sleep"]);
         assert_eq!(list("sleep", ":/bin"), ["./sleep", "/bin/sleep"]);
         assert_eq!(list("./sleep", "/bin"), ["./sleep"]);
-    }
-
-    #[test]
-    fn a_named_pipe_without_a_reader_does_not_hang() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pipe");
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(open_output(&Output::File(path.clone())).unwrap_err(), (path, libc::ENXIO));
     }
 }

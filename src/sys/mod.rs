@@ -5,6 +5,7 @@
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
 //! - [`signals`]: which signals reach this process;
+//! - [`file`]: holes in files, and the room of their file systems;
 //! - [`limits`]: resource limits of the daemon and what its children get back;
 //! - [`readiness`]: descriptors that the runtime waits for;
 //! - [`wall_timer`]: timers of the clock on the wall;
@@ -13,6 +14,7 @@
 
 pub mod cgroup;
 pub mod clone;
+pub mod file;
 pub mod limits;
 pub mod pidfd;
 pub mod probe;

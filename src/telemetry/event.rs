@@ -83,6 +83,44 @@ pub enum Event<'a> {
         /// What the client called it.
         request_id: Option<&'a RequestId>,
     },
+    /// Parts of a log were rotated out.
+    LogRotated {
+        /// The registered name of whose it is.
+        name: &'a Name,
+        /// `stdout` or `stderr`.
+        stream: &'a str,
+        /// How many parts.
+        parts: u64,
+        /// Their bytes together.
+        bytes: u64,
+    },
+    /// The oldest of a log was given up: it came faster than its parts hold, or the disk is full.
+    LogDropped {
+        /// The registered name of whose it is.
+        name: &'a Name,
+        /// `stdout` or `stderr`.
+        stream: &'a str,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// Something is wrong with a log, or nothing any more.
+    LogProblem {
+        /// The registered name of whose it is.
+        name: &'a Name,
+        /// `stdout` or `stderr`.
+        stream: &'a str,
+        /// A sentence; `None` when it is over.
+        problem: Option<&'a str>,
+    },
+    /// The disk of the logs is full, or is no more.
+    LogDisk {
+        /// The directory of the logs.
+        directory: &'a str,
+        /// It is.
+        full: bool,
+        /// Bytes that are left on it.
+        available: u64,
+    },
     /// The background task brought the status of all processes up to date.
     Refreshed {
         /// How long that took.
@@ -137,13 +175,15 @@ const fn changes_something(command: CommandName) -> bool {
         | CommandName::Returncode
         | CommandName::Children
         | CommandName::Events
-        | CommandName::History => false,
+        | CommandName::History
+        | CommandName::Logs => false,
     }
 }
 
 /// The targets events are logged under, for the filter in `PROCMAN_LOG`.
 mod target {
     pub(super) const PROCESS: &str = "procman::process";
+    pub(super) const LOG: &str = "procman::log";
     pub(super) const REQUEST: &str = "procman::request";
     pub(super) const STATUS: &str = "procman::status";
 }
@@ -200,6 +240,25 @@ pub(super) fn log(event: &Event<'_>) {
             } else {
                 line!(tracing::Level::DEBUG, "request served");
             }
+        }
+        Event::LogRotated { name, stream, parts, bytes } => {
+            tracing::debug!(target: target::LOG, name = name.as_str(), stream, parts, bytes, "rotated");
+        }
+        Event::LogDropped { name, stream, bytes } => {
+            tracing::debug!(target: target::LOG, name = name.as_str(), stream, bytes, "the oldest output was given up");
+        }
+        Event::LogProblem { name, stream, problem: Some(problem) } => {
+            tracing::warn!(target: target::LOG, name = name.as_str(), stream, problem, "something is wrong with a log");
+        }
+        Event::LogProblem { name, stream, problem: None } => {
+            tracing::info!(target: target::LOG, name = name.as_str(), stream, "the log is well again");
+        }
+        Event::LogDisk { directory, full: true, available } => {
+            tracing::error!(target: target::LOG, directory, available,
+                "the disk of the logs is full: their oldest parts are removed, new output may be lost; make room on it");
+        }
+        Event::LogDisk { directory, full: false, available } => {
+            tracing::info!(target: target::LOG, directory, available, "there is room on the disk of the logs again");
         }
         Event::Refreshed { took, zombies } => {
             tracing::trace!(target: target::STATUS, seconds = took.as_secs_f64(), zombies, "status refreshed");

@@ -80,8 +80,28 @@ impl Feed {
                     noted.with("times", u64::from(times)).with("last", last).with("why", why)
                 });
             }
+            event::Event::LogProblem { name, stream, problem } => {
+                self.note(EventName::LogProblem, name, problem.unwrap_or("the log is well again"), |noted| {
+                    noted.with("stream", stream).with("wrong", i64::from(problem.is_some()))
+                });
+            }
+            event::Event::LogDisk { directory, full, available } => {
+                let message = if full {
+                    format!("the disk of {directory} is full: the oldest output is removed, new output may be lost; make room on it")
+                } else {
+                    format!("there is room on the disk of {directory} again")
+                };
+                self.append(|stamp| {
+                    let noted = Noted::new(stamp, EventName::LogDisk, None, &message);
+                    Event::Noted(noted.with("full", i64::from(full)).with("available", available))
+                });
+            }
             // Too many, or of no interest to who operates sub-processes; log and metrics have them.
-            event::Event::OrphanReaped { .. } | event::Event::RequestServed { .. } | event::Event::Refreshed { .. } => {}
+            event::Event::OrphanReaped { .. }
+            | event::Event::RequestServed { .. }
+            | event::Event::Refreshed { .. }
+            | event::Event::LogRotated { .. }
+            | event::Event::LogDropped { .. } => {}
         }
     }
 

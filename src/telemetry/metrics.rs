@@ -47,6 +47,9 @@ struct Own {
     refresh_duration: Histogram,
     zombies: IntGauge,
     orphans_reaped: IntCounter,
+    log_rotations: IntCounter,
+    log_dropped: IntCounter,
+    log_disk_full: IntGauge,
 }
 
 impl Telemetry {
@@ -101,13 +104,30 @@ impl Own {
         )?;
         let zombies = IntGauge::new("procman_zombies", "Zombies on the host at the last refresh")?;
         let orphans_reaped = IntCounter::new("procman_orphans_reaped_total", "Orphaned processes that the daemon reaped")?;
+        let log_rotations = IntCounter::new("procman_log_rotations_total", "Parts that were rotated out of the logs of sub-processes")?;
+        let log_dropped =
+            IntCounter::new("procman_log_dropped_bytes_total", "Output that was given up because it came too fast or the disk was full")?;
+        let log_disk_full = IntGauge::new("procman_log_disk_full", "1 while the disk of the logs is full, else 0")?;
         registry.register(Box::new(build_info))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(request_duration.clone()))?;
         registry.register(Box::new(refresh_duration.clone()))?;
         registry.register(Box::new(zombies.clone()))?;
         registry.register(Box::new(orphans_reaped.clone()))?;
-        Ok(Self { registry, requests, request_duration, refresh_duration, zombies, orphans_reaped })
+        registry.register(Box::new(log_rotations.clone()))?;
+        registry.register(Box::new(log_dropped.clone()))?;
+        registry.register(Box::new(log_disk_full.clone()))?;
+        Ok(Self {
+            registry,
+            requests,
+            request_duration,
+            refresh_duration,
+            zombies,
+            orphans_reaped,
+            log_rotations,
+            log_dropped,
+            log_disk_full,
+        })
     }
 
     fn count(&self, event: &Event<'_>) {
@@ -122,11 +142,15 @@ impl Own {
                 self.zombies.set(i64::try_from(zombies).unwrap_or(i64::MAX));
             }
             Event::OrphanReaped { .. } => self.orphans_reaped.inc(),
+            Event::LogRotated { parts, .. } => self.log_rotations.inc_by(parts),
+            Event::LogDropped { bytes, .. } => self.log_dropped.inc_by(bytes),
+            Event::LogDisk { full, .. } => self.log_disk_full.set(full.into()),
             // Starts and ends of sub-processes are counted by their supervisor, which shows them in its snapshot.
             Event::StateChanged { .. }
             | Event::SpawnFailed { .. }
             | Event::Restarting { .. }
             | Event::GaveUp { .. }
+            | Event::LogProblem { .. }
             | Event::ScheduleMissed { .. } => {}
         }
     }
@@ -157,6 +181,9 @@ mod tests {
         served(None, Some(&WireError::bad_request("what?")));
         telemetry.emit(Event::OrphanReaped { pid: 5, status: 0 });
         telemetry.emit(Event::Refreshed { took: Duration::from_millis(3), zombies: 2 });
+        let name = "web".parse().unwrap();
+        telemetry.emit(Event::LogRotated { name: &name, stream: "stdout", parts: 3, bytes: 9 });
+        telemetry.emit(Event::LogDisk { directory: "/logs", full: true, available: 1 });
         let page = page(&telemetry);
         for line in [
             "procman_requests_total{command=\"ping\",outcome=\"ok\"} 2",
@@ -168,6 +195,9 @@ mod tests {
             "procman_refresh_duration_seconds_count 1",
             "procman_zombies 2",
             "procman_orphans_reaped_total 1",
+            "procman_log_rotations_total 3",
+            "procman_log_dropped_bytes_total 0",
+            "procman_log_disk_full 1",
             concat!("procman_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");

@@ -126,6 +126,7 @@ pub(crate) mod tests {
                 stdout: "null".into(),
                 stderr: "null".into(),
                 message: None,
+                log_problem: None,
             },
             status: Some(Arc::new(status(pid, &uuid))),
             starts: 2,

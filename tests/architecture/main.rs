@@ -28,13 +28,14 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("procfs", know(&[])),
         ("host", know(&["procfs"])),
         ("status", know(&["procfs", "sys"])),
-        ("subprocess", know(&["status", "procfs", "sys"])),
+        ("output", know(&["sys"])),
+        ("subprocess", know(&["status", "procfs", "sys", "output"])),
         ("supervisor", know(&["subprocess", "procfs", "sys"])),
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
         ("store", know(&[])),
         ("config", know(&["subprocess::spec"])),
         ("telemetry", know(&[])),
-        ("control", know(&["supervisor", "subprocess", "status", "host", "procfs", "sys"])),
+        ("control", know(&["supervisor", "subprocess", "status", "host", "procfs", "sys", "output"])),
         ("daemon", May::KnowAllBut(vec!["client"])),
         ("client", know(&["protocol", "config"])),
     ])
@@ -44,7 +45,7 @@ fn rule() -> BTreeMap<&'static str, May> {
 const PROGRAMS: [(&str, &[&str]); 2] = [("procmand", &["daemon", "config", "telemetry"]), ("procmanctl", &["client"])];
 
 /// What a room or a file must not mention, and why not.
-const FORBIDDEN: [(&[&str], &[&str], &str); 3] = [
+const FORBIDDEN: [(&[&str], &[&str], &str); 4] = [
     (
         &["subprocess/", "supervisor/"],
         // `zmq` alone is the key of a definition.
@@ -55,6 +56,11 @@ const FORBIDDEN: [(&[&str], &[&str], &str); 3] = [
         &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/"],
         &["tokio", "SystemTime", "Instant::now", "elapsed", "thread", "fs", "tracing", "nix", "libc", "async"],
         "what is decided is decided purely: time and events are arguments",
+    ),
+    (
+        &["output/plan.rs", "output/lines.rs"],
+        &["tokio", "SystemTime", "Instant", "thread", "fs", "io", "libc"],
+        "what is decided is decided purely",
     ),
     (&["protocol/"], &["tokio", "zmq::", "nix", "libc", "tracing"], "the words both sides say need no system"),
 ];

@@ -27,6 +27,10 @@ mod history;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
+mod logs_disk;
+#[cfg(test)]
 mod notify;
 #[cfg(test)]
 mod orphans;

@@ -178,7 +178,9 @@ fn a_wrong_file_registers_nothing() {
 #[test]
 fn usage_errors_exit_2_and_help_exits_0() {
     let endpoint = "ipc:///nonexistent/c.sock".parse().unwrap();
-    for (line, code) in [("quit", 2), ("logs web", 2), ("--endpoint nonsense ping", 2), ("--help", 0), ("help quit", 0), ("--version", 0)] {
+    for (line, code) in
+        [("quit", 2), ("conjure web", 2), ("--endpoint nonsense ping", 2), ("--help", 0), ("help quit", 0), ("--version", 0)]
+    {
         let called = Called::from(procmanctl(&endpoint).args(line.split(' ')).output().unwrap());
         assert_eq!(called.code, Some(code), "{line}: {}", called.err);
         assert_eq!(called.out.is_empty(), code == 2, "{line}");

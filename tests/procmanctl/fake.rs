@@ -136,5 +136,6 @@ pub(crate) fn view(name: &str, state: StateName) -> View {
         stdout: "null".into(),
         stderr: "null".into(),
         message: None,
+        log_problem: None,
     }
 }

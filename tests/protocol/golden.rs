@@ -171,6 +171,7 @@ fn every_message_is_read_and_written_as_it_was() {
             ("reply", "[HostProcessInfo]") => reply_again::<Vec<HostProcessInfo>>(name, golden),
             ("reply", "[NamedProcess]") => reply_again::<Vec<NamedProcess>>(name, golden),
             ("reply", "int" | "[int]") => reply_again::<RunningPids>(name, golden),
+            ("reply", "LogLines") => reply_again::<LogLines>(name, golden),
             ("reply", "bool") => reply_again::<bool>(name, golden),
             ("reply", "int or null") => reply_again::<Option<i32>>(name, golden),
             ("reply", "Replay") => reply_again::<Replay>(name, golden),

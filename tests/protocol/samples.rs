@@ -233,6 +233,22 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         ),
         sample("history", "The last runs of all.", Command::History(History::default())),
         sample("history-name", "The last runs of one.", Command::History(History { name: Some(name("registry")), limit: Some(5) })),
+        sample(
+            "logs",
+            "Where an earlier answer ended.",
+            Command::Logs(Logs {
+                name: name("registry"),
+                stream: LogStream::Stderr,
+                lines: Some(1000),
+                offset: Some(4_294_967_296),
+                max_bytes: Some(1 << 20),
+            }),
+        ),
+        sample(
+            "logs-last",
+            "The last lines.",
+            Command::Logs(Logs { name: name("registry"), stream: LogStream::Stdout, lines: None, offset: None, max_bytes: None }),
+        ),
         sample("shutdown", "Leave.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Quit })),
     ];
     for (file, description, request_id) in [
@@ -270,6 +286,7 @@ pub(crate) fn view() -> View {
         stdout: "file:/var/log/registry.log".into(),
         stderr: "stdout".into(),
         message: None,
+        log_problem: None,
     }
 }
 
@@ -464,6 +481,10 @@ pub(crate) fn pong() -> Pong {
     Pong { pong: true, time: 1_795_335_514.25 }
 }
 
+pub(crate) fn log_lines() -> LogLines {
+    LogLines { lines: strings(&["2026-11-22 20:41:00 ready", "bytes that are no UTF-8: \u{fffd}"]), offset: 4_294_967_400, truncated: true }
+}
+
 pub(crate) fn unregistered() -> Unregistered {
     Unregistered { name: name("registry") }
 }
@@ -556,6 +577,9 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     let restarted: Replay = Replay { events: vec![], next: 1, complete: false, daemon: UUID.into() };
     reply!("events-none", "events", "Replay", restarted, "Another run of the daemon answers, and nothing has happened yet.");
     reply!("history", "history", "[PastRun]", vec![past_run(), failed_run()], "One that ended, one that could not begin.");
+    reply!("logs", "logs", "LogLines", log_lines(), "Two lines, after some that are not kept any more.");
+    let sick = View { log_problem: Some("/var/lib/procman/logs/registry/stdout.log was removed".into()), ..running_view() };
+    reply!("list-log_problem", "list", "[View]", vec![sick], "Something is wrong with its log.");
     reply!("shutdown", "shutdown", "Nothing", Nothing {}, "The daemon will leave.");
     all.push(SampleReply {
         file: "ping-id",

@@ -114,7 +114,7 @@ mod tests {
     fn wrong_arguments_are_usage_errors() {
         for (line, kind) in [
             ("procmanctl", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
-            ("procmanctl logs web", ErrorKind::InvalidSubcommand),
+            ("procmanctl conjure web", ErrorKind::InvalidSubcommand),
             ("procmanctl ping --timeout 0", ErrorKind::ValueValidation),
             ("procmanctl ping --timeout nan", ErrorKind::ValueValidation),
             ("procmanctl execute", ErrorKind::MissingRequiredArgument),

@@ -34,6 +34,8 @@ pub enum Task {
         /// Go on with those that are to come.
         follow: bool,
     },
+    /// Print lines, and go on.
+    Follow(request::Logs),
     /// Print a completion script.
     Completions(Shell),
     /// Print the man page, or write all of them into a directory.
@@ -62,6 +64,15 @@ impl From<Verb> for Task {
             Verb::Exists { name } => Command::Exists(ByName { name }),
             Verb::Returncode { name } => Command::Returncode(ByName { name }),
             Verb::Children { name } => Command::Children(ByName { name }),
+            Verb::Logs { name, follow, lines, stream } => {
+                // As much as one answer may be: what limits the lines is their number.
+                let max_bytes = Some(request::Logs::MOST_BYTES);
+                let request = request::Logs { name, stream, lines: Some(lines), offset: None, max_bytes };
+                if follow {
+                    return Self::Follow(request);
+                }
+                Command::Logs(request)
+            }
             Verb::Processes(items) => Command::Processes(matching(items)),
             Verb::ProcessInfo(items) => Command::ProcessInfo(matching(items)),
             Verb::IsProcessRunning { items, list } => {
@@ -115,7 +126,8 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         | Command::Returncode(_)
         | Command::Children(_)
         | Command::Events(_)
-        | Command::History(_) => QUESTION,
+        | Command::History(_)
+        | Command::Logs(_) => QUESTION,
     }
 }
 
@@ -136,7 +148,9 @@ mod tests {
     fn command(line: &str) -> Command {
         match task(line) {
             Task::Ask(command) => command,
-            other @ (Task::Register { .. } | Task::Events { .. } | Task::Completions(_) | Task::Man(_)) => panic!("{other:?}"),
+            other @ (Task::Register { .. } | Task::Events { .. } | Task::Follow(_) | Task::Completions(_) | Task::Man(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
@@ -184,6 +198,10 @@ mod tests {
             ("children web", json!({"command": "children", "name": "web"})),
             ("history", json!({"command": "history"})),
             ("history web -n 7", json!({"command": "history", "name": "web", "limit": 7})),
+            (
+                "logs web -n 5 --stream stderr",
+                json!({"command": "logs", "name": "web", "stream": "stderr", "lines": 5, "max_bytes": 1 << 20}),
+            ),
             ("unregister web", json!({"command": "unregister", "name": "web"})),
         ] {
             let command = command(line);
@@ -200,6 +218,14 @@ mod tests {
         assert_eq!(task("register --replace -"), Task::Register { file: "-".into(), replace: true });
         let names = vec![Pattern::new("a*").unwrap()];
         assert_eq!(task("events -f --since 7 --name a*"), Task::Events { since: Some(7), names, follow: true });
+        let followed = request::Logs {
+            name: "web".parse().unwrap(),
+            stream: request::LogStream::Stdout,
+            lines: Some(100),
+            offset: None,
+            max_bytes: Some(1 << 20),
+        };
+        assert_eq!(task("logs web -f"), Task::Follow(followed));
         assert_eq!(task("completions zsh"), Task::Completions(Shell::Zsh));
         assert_eq!(task("man"), Task::Man(None));
         assert_eq!(task("man --output-dir /x"), Task::Man(Some("/x".into())));

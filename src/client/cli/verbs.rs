@@ -9,7 +9,7 @@ use glob::Pattern;
 
 use super::parse;
 use crate::protocol::definition::Seconds;
-use crate::protocol::request::DEFAULT_HISTORY_LIMIT;
+use crate::protocol::request::{self, DEFAULT_HISTORY_LIMIT, LogStream};
 use crate::protocol::{Name, Signal, StateName};
 
 /// What `procmanctl` can be told to do.
@@ -194,6 +194,29 @@ pub enum Verb {
         name: Name,
     },
 
+    /// Show what a sub-process has written
+    ///
+    /// The last lines of its standard output, or with --stream stderr of its standard error; of an output that goes to "log", or to a file. With -f it
+    /// goes on with what is written from then on, until it is interrupted (Ctrl-C, exit code 0): across rotations, and when the daemon is restarted or
+    /// does not answer for a while, which is told on standard error; no line is left out or shown twice. A line is shown once it is whole. On a
+    /// terminal, characters that would act on it are shown as escapes; a pipe gets them as they are, but for bytes that are no UTF-8.
+    #[command(
+        after_help = "Examples:\n  procmanctl logs registry\n  procmanctl logs registry -f -n 20\n  procmanctl logs registry --stream stderr -n 1000 | grep -i error"
+    )]
+    Logs {
+        /// Which sub-process
+        name: Name,
+        /// Go on with what is written from now on
+        #[arg(short, long)]
+        follow: bool,
+        /// So many of the last lines
+        #[arg(short = 'n', long, value_name = "N", default_value_t = request::Logs::LINES)]
+        lines: u32,
+        /// Which output: stdout or stderr
+        #[arg(long, default_value = "stdout", value_parser = streams())]
+        stream: LogStream,
+    },
+
     /// Find processes of the host by their command line, with their status
     ///
     /// Finds those in whose command line every ITEM occurs, each within some argument. The processes need not be sub-processes of the daemon.
@@ -354,6 +377,11 @@ pub struct Items {
     /// Tell upper and lower case apart
     #[arg(long)]
     pub case_sensitive: bool,
+}
+
+/// The outputs, as words that completion and errors can list.
+fn streams() -> impl TypedValueParser<Value = LogStream> {
+    PossibleValuesParser::new(["stdout", "stderr"]).map(|word| if word == "stderr" { LogStream::Stderr } else { LogStream::Stdout })
 }
 
 /// The states, as words that completion and errors can list.

@@ -2,12 +2,13 @@
 
 use super::human::{count, duration, instant};
 use super::table::{Align, Block, Cell, Table};
-use super::text::command_line;
+use super::text::{command_line, escape};
 use super::{Report, Style, refused};
 use crate::client::endpoint::Endpoint;
 use crate::protocol::Signal;
 use crate::protocol::reply::{
-    Capabilities, Each, Ended, Executed, HostProcess, HostProcessInfo, Info, NamedProcess, Pong, RunningPids, Signalled, Unregistered, View,
+    Capabilities, Each, Ended, Executed, HostProcess, HostProcessInfo, Info, LogLines, NamedProcess, Pong, RunningPids, Signalled,
+    Unregistered, View,
 };
 
 /// `ping`
@@ -159,6 +160,26 @@ pub(super) fn yes_or_no(yes: bool) -> Report {
 /// `returncode`
 pub(super) fn returncode(code: Option<i32>) -> Report {
     Report::done(code.map_or_else(|| "none\n".to_owned(), |code| format!("{code}\n")))
+}
+
+/// `logs`: the lines as they are, but what a terminal would act on.
+pub(in crate::client) fn log_lines(answer: &LogLines, style: &Style) -> Report {
+    let mut out = String::with_capacity(answer.lines.iter().map(|line| line.len() + 1).sum());
+    for line in &answer.lines {
+        if style.terminal {
+            // A tab acts, too, but nobody was ever harmed by one.
+            let parts: Vec<_> = line.split('\t').map(escape).collect();
+            out += &parts.join("\t");
+        } else {
+            out += line;
+        }
+        out.push('\n');
+    }
+    let mut report = Report::done(out);
+    if answer.truncated {
+        report.complaints.push("some of the lines that were asked for are not kept any more, or do not fit into one answer".to_owned());
+    }
+    report
 }
 
 #[cfg(test)]

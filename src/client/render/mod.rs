@@ -24,6 +24,8 @@ use crate::protocol::{StateName, WireError, reply};
 pub struct Style {
     /// The columns of the terminal; `None` where it is none, and nothing is cut.
     pub width: Option<usize>,
+    /// It is a terminal, which acts on some characters.
+    pub terminal: bool,
     /// Whether states are coloured.
     pub colour: bool,
     /// The zone that instants are told in.
@@ -33,7 +35,7 @@ pub struct Style {
 impl Style {
     /// For a pipe or a file, in UTC.
     pub fn plain() -> Self {
-        Self { width: None, colour: false, zone: TimeZone::UTC }
+        Self { width: None, terminal: false, colour: false, zone: TimeZone::UTC }
     }
 }
 
@@ -101,6 +103,7 @@ pub fn report(command: &Command, answer: &Answer, style: &Style) -> Result<Repor
         Command::Returncode(_) => answers::returncode(answer.result()?),
         Command::Events(_) => events::events(&answer.result()?, style),
         Command::History(_) => events::history(&answer.result::<Vec<_>>()?, style),
+        Command::Logs(_) => answers::log_lines(&answer.result()?, style),
         Command::Shutdown(_) => {
             let reply::Nothing {} = answer.result()?;
             Report::done(format!("the daemon at {} leaves\n", answer.endpoint()))

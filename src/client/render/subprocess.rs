@@ -56,6 +56,7 @@ pub(super) fn status(one: &ViewWithStatus, style: &Style) -> Report {
     }
     block.fact_if("Directory", view.cwd.as_deref());
     block.fact("Output", format!("stdout to {}, stderr to {}", view.stdout, view.stderr));
+    block.fact_if("Log", view.log_problem.as_deref());
     block.fact("Command", command(view));
     Report::verdict(block.render(style), runs(view.state))
 }
@@ -190,6 +191,7 @@ mod tests {
             stdout: "null".into(),
             stderr: "file:/var/log/registry.err".into(),
             message: None,
+            log_problem: None,
         }
     }
 

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
+use crate::output::Lease;
 use crate::procfs::{Identity, Root};
 use crate::protocol::Origin;
 use crate::sys::pidfd::{ExitStatus, PidFd};
@@ -43,6 +44,8 @@ pub(super) struct Live {
     pub(super) stop_request: Option<BoxFuture<'static, Result<(), String>>>,
     /// Its control group, where it has one.
     pub(super) group: Option<Arc<RunGroup>>,
+    /// Keeps its logs looked after.
+    pub(super) _leases: Vec<Lease>,
     /// Keeps its orphans attributed to it.
     pub(super) _root: Root,
 }

@@ -1,0 +1,182 @@
+//! A program that writes lines of 100 bytes as fast as it can: into `log`, against `> file`, and against the pipes of others.
+//!
+//! Its output goes to disks that others use, too, so everybody writes in turns, and the fastest of each counts.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Child, Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use procman::protocol::definition::{Definition, Output};
+use procman::protocol::reply::{Executed, View};
+use procman::protocol::request::{Command, Execute, Register};
+use procman::protocol::{Name, Signal};
+use procman::sys::pidfd::PidFd;
+
+use crate::Outcome;
+use crate::daemon::Daemon;
+use crate::sample::Samples;
+use crate::table::{Amount, Row};
+
+/// The argument that makes this program the writer.
+pub(crate) const WRITER: &str = "write";
+
+const ROUNDS: usize = 5;
+/// Of each turn. Many, so that the looks of a rotation at every half second show.
+const LINES: u64 = 8_000_000;
+/// Of each turn of those that read a pipe.
+const LINES_OF_PEERS: u64 = 1_000_000;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The life of the writer: so many lines to standard output, and how many seconds that took to this file.
+pub(crate) fn write(arguments: &[String]) -> Outcome<()> {
+    let [lines, result] = arguments else { return Err("say a number of lines and a file".into()) };
+    let (lines, line) = (lines.parse::<u64>()?, [&[b'x'; 99][..], b"\n"].concat());
+    // Not the standard library's, which would look for line feeds.
+    let mut out = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+    let began = Instant::now();
+    for _ in 0..lines {
+        out.write_all(&line)?;
+    }
+    let took = began.elapsed().as_secs_f64();
+    let unfinished = format!("{result}.unfinished");
+    fs::write(&unfinished, took.to_string())?;
+    Ok(fs::rename(unfinished, result)?)
+}
+
+fn writer(lines: u64, result: &Path) -> Outcome<[OsString; 4]> {
+    Ok([std::env::current_exe()?.into(), WRITER.into(), lines.to_string().into(), result.into()])
+}
+
+/// Waits for the result of a writer, and answers seconds for a million lines.
+fn result(path: &Path, lines: u64, mut wait: impl FnMut(Duration) -> Outcome<()>) -> Outcome<Duration> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(text) = fs::read_to_string(path) {
+            fs::remove_file(path)?;
+            return Ok(Duration::from_secs_f64(text.parse::<f64>()? * 1e6 / lines as f64));
+        }
+        if Instant::now() > deadline {
+            return Err("the writer takes too long".into());
+        }
+        wait(Duration::from_millis(20))?;
+    }
+}
+
+/// `> file`.
+fn to_file(directory: &Path) -> Outcome<Duration> {
+    let (path, out) = (directory.join("result"), directory.join("plain"));
+    let [program, arguments @ ..] = writer(LINES, &path)?;
+    Process::new(program).args(arguments).stdin(Stdio::null()).stdout(File::create(&out)?).status()?;
+    fs::remove_file(out)?;
+    result(&path, LINES, |_| Err("the writer has failed".into()))
+}
+
+fn to_log(daemon: &mut Daemon, name: &Name, path: &Path) -> Outcome<(Duration, f64)> {
+    let (began, before) = (Instant::now(), daemon.cpu_seconds()?);
+    daemon.ask::<Executed>(&Command::Execute(Execute { name: name.clone(), args: Vec::new(), env: Default::default() }))?;
+    let took = result(path, LINES, |time| daemon.let_pass(time))?;
+    Ok((took, (daemon.cpu_seconds()? - before) / began.elapsed().as_secs_f64() * 100.0))
+}
+
+/// A program that is killed when dropped.
+struct Peer(Child);
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
+}
+
+/// The pipe of s6-log.
+fn to_s6(directory: &Path) -> Outcome<Duration> {
+    let path = directory.join("result");
+    let mut log = Process::new("s6-log").args(["n5", "s10000000"]).arg(directory.join("s6")).stdin(Stdio::piped()).spawn().map(Peer)?;
+    let pipe = log.0.stdin.take().ok_or("s6-log has no pipe")?;
+    let [program, arguments @ ..] = writer(LINES_OF_PEERS, &path)?;
+    Process::new(program).args(arguments).stdin(Stdio::null()).stdout(pipe).status()?;
+    // The pipe is closed: it writes what is left, and ends.
+    log.0.wait()?;
+    result(&path, LINES_OF_PEERS, |_| Err("the writer has failed".into()))
+}
+
+/// The pipe of supervisord.
+fn to_supervisord(directory: &Path) -> Outcome<Duration> {
+    let (path, config) = (directory.join("result"), directory.join("supervisord.conf"));
+    let command: Vec<String> = writer(LINES_OF_PEERS, &path)?.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let dir = directory.display();
+    fs::write(
+        &config,
+        format!(
+            "[supervisord]\nnodaemon = true\nlogfile = {dir}/supervisord.log\npidfile = {dir}/supervisord.pid\n\
+             [program:writer]\ncommand = {}\nautorestart = false\nstartsecs = 0\nstdout_logfile = {dir}/writer.log\n\
+             stdout_logfile_maxbytes = 10MB\nstdout_logfile_backups = 5\n",
+            command.join(" ")
+        ),
+    )?;
+    let mut process = Process::new("supervisord")
+        .arg("-c")
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(Peer)?;
+    let fd = PidFd::open(process.0.id())?;
+    let took = result(&path, LINES_OF_PEERS, |time| {
+        let pause = nix::poll::PollTimeout::try_from(time)?;
+        nix::poll::poll(&mut [nix::poll::PollFd::new(fd.as_fd(), nix::poll::PollFlags::POLLIN)], pause)?;
+        Ok(())
+    });
+    fd.send_signal(Signal::TERM.number())?;
+    process.0.wait()?;
+    took
+}
+
+pub(crate) fn measure() -> Outcome<Vec<Row>> {
+    let mut daemon = Daemon::start()?;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("result");
+    let name: Name = "writer".parse()?;
+    let cmd = writer(LINES, &path)?.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let definition = Definition { cmd: Some(cmd), stdout: Some(Output::Log), ..Definition::default() };
+    let register = Register { name: name.clone(), replace: false, definition };
+    daemon.ask::<View>(&Command::Register(Box::new(register)))?;
+
+    let (mut plain, mut ours, mut s6, mut supervisord) = (Samples::default(), Samples::default(), Samples::default(), Samples::default());
+    let mut share = 0.0;
+    for _ in 0..ROUNDS {
+        plain.push(to_file(directory.path())?);
+        let (took, cpu) = to_log(&mut daemon, &name, &path)?;
+        ours.push(took);
+        share += cpu / ROUNDS as f64;
+        if is_installed("s6-log") {
+            s6.push(to_s6(directory.path())?);
+        }
+        if is_installed("supervisord") {
+            supervisord.push(to_supervisord(directory.path())?);
+        }
+    }
+    daemon.leave()?;
+
+    let mut rows = vec![
+        Row::new("a million lines into `log`, max_size 10M, keep 5", ours.best()).against(plain.best(), "> file").ratio_at_most(1.0 / 0.95),
+        Row::new("the daemon meanwhile, of one processor", Amount::Percent(share)).at_most(Amount::Percent(2.0)),
+    ];
+    for (peer, samples) in [("s6-log", s6), ("supervisord", supervisord)] {
+        rows.push(if samples.is_empty() {
+            Row::new(format!("a million lines into {peer}: not installed"), Duration::ZERO)
+        } else {
+            Row::new(format!("a million lines into {peer}"), samples.best()).against(plain.best(), "> file")
+        });
+    }
+    Ok(rows)
+}
