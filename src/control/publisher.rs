@@ -12,7 +12,7 @@ use crate::protocol::codec::encode_event;
 use crate::protocol::event::Event;
 use crate::sys::readiness;
 
-use super::transport::{BindError, LINGER, PUBLISH, bind};
+use super::transport::{BindError, LINGER, PUBLISH, bind, uninterrupted};
 
 /// Events that wait for one subscriber to read them: as many as can be replayed.
 const UNREAD_EVENTS: i32 = 4096;
@@ -95,7 +95,8 @@ impl Publishing {
             Err(error) => return tracing::error!(%error, "cannot encode an event"),
         };
         let topic = event.topic().to_string();
-        let sent = self.socket.send(topic.as_bytes(), zmq::SNDMORE | zmq::DONTWAIT).and_then(|()| self.socket.send(frame, zmq::DONTWAIT));
+        let sent = uninterrupted(|| self.socket.send(topic.as_bytes(), zmq::SNDMORE | zmq::DONTWAIT))
+            .and_then(|()| uninterrupted(|| self.socket.send(&frame[..], zmq::DONTWAIT)));
         if let Err(error) = sent {
             tracing::error!(%error, "cannot publish an event");
         }
@@ -105,7 +106,7 @@ impl Publishing {
     pub async fn tend(&mut self) -> io::Result<std::convert::Infallible> {
         loop {
             self.signal.readable().await?.clear_ready();
-            self.socket.get_events().map_err(io::Error::from)?;
+            uninterrupted(|| self.socket.get_events()).map_err(io::Error::from)?;
         }
     }
 }

@@ -82,6 +82,17 @@ impl BindError {
     }
 }
 
+/// Calls libzmq until no signal interrupts it. Each child that ends is a signal, and under many of them even a call that does not wait meets one
+/// (EINTR of zmq_msg_send(3), zmq_getsockopt(3)).
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
+    loop {
+        match call() {
+            Err(zmq::Error::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
 /// Binds a socket to one endpoint more; returns where that is, wildcards resolved.
 pub(super) fn bind(socket: &zmq::Socket, endpoint: &str) -> zmq::Result<String> {
     // Only where it is asked for: an IPv4 address would be shown as one that is mapped into IPv6.
@@ -262,9 +273,9 @@ impl Door {
 
     fn send(&mut self, envelope: Envelope, reply: &[u8]) {
         let result = envelope
-            .into_iter()
-            .try_for_each(|frame| self.socket.send(frame, zmq::SNDMORE | zmq::DONTWAIT))
-            .and_then(|()| self.socket.send(reply, zmq::DONTWAIT));
+            .iter()
+            .try_for_each(|frame| uninterrupted(|| self.socket.send(&frame[..], zmq::SNDMORE | zmq::DONTWAIT)))
+            .and_then(|()| uninterrupted(|| self.socket.send(reply, zmq::DONTWAIT)));
         match result {
             Ok(()) => {}
             Err(zmq::Error::EHOSTUNREACH) => tracing::debug!("a client left before its reply"),

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use procman::client::{Client, ClientError};
 use procman::protocol::definition::{Definition, Output};
 use procman::protocol::reply::{
-    Each, Ended, Executed, HostProcess, HostProcessInfo, Info, NamedProcess, Nothing, Pong, RunningPids, Signalled, StatusOfAll,
-    Unregistered, View, ViewWithStatus,
+    Each, Ended, Executed, HostProcess, HostProcessInfo, Info, LogLines, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids,
+    Signalled, StatusOfAll, Unregistered, View, ViewWithStatus,
 };
 use procman::protocol::request::{
-    ByName, Command, Execute, IsProcessRunning, Items, List, Match, NoArgs, Quit, Reap, Register, Restart, SendSignal, Shutdown, Status,
+    ByName, Command, Events, Execute, History, IsProcessRunning, Items, List, LogStream, Logs, Match, NoArgs, Quit, Reap, Register,
+    Restart, SendSignal, Shutdown, Status,
 };
 use procman::protocol::{Cause, CommandName, Detail, ErrorCode, Name, Signal, StateName, VERSION, Wanted};
 use serde::de::DeserializeOwned;
@@ -114,6 +115,13 @@ fn every_command_has_its_answer() {
     assert_eq!((reaped.survivors, reaped.terminated.len(), reaped.signal), (0, 2, Some(15)));
     let quit: Ended = client.ask(Command::Quit(Quit { name: Some(name("web")), ..Quit::default() }));
     assert_eq!((quit.survivors, quit.returncode, quit.terminated.len()), (0, Some(-15), 0), "it did not run any more");
+    let replay: Replay = client.ask(Command::Events(Events::default()));
+    assert!(replay.complete && replay.daemon == info.uuid && replay.next == replay.events.len() as u64 + 1, "{replay:?}");
+    let history: Vec<PastRun> = client.ask(Command::History(History { name: Some(name("web")), limit: None }));
+    let uuids: Vec<_> = history.iter().map(|run| run.uuid.as_str()).collect();
+    assert_eq!(uuids, [&restarted.uuid, &executed.uuid], "newest first");
+    let logs = Logs { name: name("web"), stream: LogStream::Stdout, lines: None, offset: None, max_bytes: None };
+    assert_eq!(client.ask::<LogLines>(Command::Logs(logs)).lines, ["extra own run", "/bin/sh own own"], "what its file holds");
     assert_eq!(client.ask::<Unregistered>(Command::Unregister(web())).name, name("web"));
     assert_eq!(client.ask::<Nothing>(Command::Shutdown(Shutdown::default())), Nothing {});
     assert_eq!(daemon.wait_exit().code(), Some(0));

@@ -155,5 +155,15 @@ assert replay["complete"] and [event["seq"] for event in replay["events"]] == li
 assert replay["daemon"] == ask("info")["uuid"]
 assert all(run["name"] == "py" for run in ask("history", name="py", limit=5)) and ask("history")
 
+ask("register", name="loud", cmd=["sh", "-c", "echo hello; exec sleep 100"], stdout="log")
+ask("execute", name="loud")
+deadline = time.monotonic() + 20
+while not (answer := ask("logs", name="loud"))["lines"]:
+    assert time.monotonic() < deadline, answer
+assert answer == {"lines": ["hello"], "offset": 6, "truncated": False}, answer
+ask("unregister", name="loud")
+refused("logs", "bad_request", name="py")
+refused("logs", "not_found", name="nobody")
+
 assert ask("shutdown") == {}
 print("\n".join(sorted(tried)))

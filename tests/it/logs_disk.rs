@@ -27,7 +27,7 @@ fn a_full_disk_stops_nobody_is_told_and_heals() {
         [[process]]\nname = 'fill'\ncmd = ['dd', 'if=/dev/zero', 'of={dir}/state/fill', 'bs=64k']\nstderr = 'null'\n
         [[process]]\nname = 'empty'\ncmd = ['rm', '{dir}/state/fill']\n";
     let Some(daemon) = daemon_on_a_small_disk(processes) else { return };
-    let pid = daemon.view("web").pid;
+    let pid = daemon.wait_for("web", |view| view.pid.is_some()).pid;
     daemon.execute("old");
     daemon.wait_for_state("old", StateName::Exited);
     until("there are parts", || daemon.metric("procman_log_rotations_total", &[]).is_some_and(|count| count >= 3.0).then_some(()));

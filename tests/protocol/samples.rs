@@ -337,6 +337,12 @@ pub(crate) fn status() -> ProcessStatus {
     }
 }
 
+/// A status of a tree whose memory the kernel counts.
+pub(crate) fn counted_status() -> ProcessStatus {
+    let status = status();
+    ProcessStatus { tree: Tree { memory: Some(150_000_000), memory_peak: Some(160_000_000), ..status.tree }, ..status }
+}
+
 /// A status in which everything is null that may be.
 fn shy_status() -> ProcessStatus {
     ProcessStatus {
