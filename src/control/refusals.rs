@@ -3,6 +3,7 @@
 use crate::protocol::{ErrorCode, Name, WireError};
 use crate::subprocess::gate::Closed;
 use crate::subprocess::spec::Problem;
+use crate::subprocess::spawn::Operation;
 use crate::subprocess::{CommandError, SpawnFailure};
 use crate::supervisor::RegisterError;
 use crate::sys;
@@ -87,7 +88,12 @@ pub fn command(name: &Name, error: CommandError) -> WireError {
 }
 
 fn spawn_failed(name: &Name, failure: &SpawnFailure) -> WireError {
-    WireError::new(ErrorCode::SpawnFailed, format!("{name} could not be started: {failure}"))
+    let message = format!("{name} could not be started: {failure}");
+    if failure.operation == Operation::Reserve {
+        // Descriptors come back when something ends.
+        return WireError::new(ErrorCode::Busy, message);
+    }
+    WireError::new(ErrorCode::SpawnFailed, message)
         .with("errno", failure.errno)
         .with("errno_name", sys::errno_name(failure.errno))
         .with("command", failure.command.as_str())

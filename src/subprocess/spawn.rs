@@ -18,7 +18,7 @@ use crate::output::{Lease, Outputs};
 use crate::procfs::{self, Identity, MARKER};
 use crate::protocol::definition::LimitsDefinition;
 use crate::sys::clone::{self, CloneError, Program, Step};
-use crate::sys::limits::{Limit, Nofile};
+use crate::sys::limits::{Limit, Nofile, descriptors_are_scarce};
 use crate::sys::pidfd::PidFd;
 use crate::sys::reaper::{MainGuard, Mains};
 
@@ -74,6 +74,8 @@ pub enum Operation {
     OpenOutput(PathBuf),
     /// journald's socket.
     OpenJournal(PathBuf),
+    /// Descriptors beyond those that the daemon keeps for its own work.
+    Reserve,
     /// The process itself: memory, the limit on processes.
     Clone,
     /// Becoming its user, and of its groups.
@@ -121,6 +123,10 @@ impl SpawnFailure {
             Operation::OpenJournal(path) => {
                 format!("cannot connect to journald at {}, say \"log\" or \"file:/path\" where no journald runs", path.display())
             }
+            Operation::Reserve => format!(
+                "too few descriptors are left to start {:?}; quit something, or start the daemon with a higher limit (LimitNOFILE=, ulimit -n)",
+                self.command
+            ),
             Operation::Clone => format!("cannot make a process for {:?}", self.command),
             Operation::BecomeUser => format!(
                 "cannot run {:?} as another user or with other groups (`user`, `user_group`, `supplementary_groups`){}",
@@ -310,6 +316,10 @@ impl Shared {
     /// Starts one run on the calling thread, whose cell this is.
     fn start(&self, job: &Job, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
         let spec = &job.spec;
+        // Without an answer of the kernel there is nothing to hold back for: the start itself will tell what is wrong.
+        if descriptors_are_scarce().unwrap_or(false) {
+            return Err(SpawnFailure { operation: Operation::Reserve, errno: libc::EMFILE, command: program_name(spec) });
+        }
         let (program, leases) = prepare(spec, &job.launch, &job.uuid, &self.environment, self.nofile, &self.outputs)?;
         let mut group = self.containment.begin(spec, &job.uuid);
         let mut result = clone::spawn(&program, group.as_ref().map(|group| &**group.group()), cell);

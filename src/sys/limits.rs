@@ -1,6 +1,7 @@
 //! Resource limits (getrlimit(2)).
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -28,6 +29,21 @@ impl From<Nofile> for Limit {
     fn from(Nofile { soft, hard }: Nofile) -> Self {
         Self { resource: libc::RLIMIT_NOFILE, soft, hard }
     }
+}
+
+/// Whether fewer descriptors are free than starts of sub-processes must leave over: an eighth of the soft limit, at most 64.
+///
+/// A daemon without a free descriptor can take in no client, read no `/proc`, and so neither tell what is wrong nor end anything. The kernel gives
+/// the lowest number that is free (open(2)): one above the threshold says that none below it is left.
+pub fn descriptors_are_scarce() -> io::Result<bool> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let reserve = (soft / 8).min(64);
+    let lowest = match io::stderr().as_fd().try_clone_to_owned() {
+        Ok(fd) => fd,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    Ok(u64::try_from(lowest.as_raw_fd()).is_ok_and(|lowest| lowest >= soft - reserve))
 }
 
 /// Raises the daemon's own soft limit to its hard limit: it holds a handful of descriptors for each sub-process.
