@@ -14,7 +14,7 @@
 //! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
 //! | [`store`] | what must outlive the daemon | nobody |
-//! | [`config`] | the configuration file | `subprocess::spec` |
+//! | [`config`] | the configuration file | `subprocess::spec`, `supervisor::order` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |
 //! | [`control`] | the ZeroMQ door | `supervisor`, `subprocess`, `status`, `host`, `procfs`, `sys`, `output` |
 //! | [`daemon`] | wires them together | all of them but `client` |

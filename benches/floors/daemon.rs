@@ -231,7 +231,7 @@ pub(crate) fn names(range: std::ops::Range<usize>) -> Outcome<Vec<Name>> {
 }
 
 fn execute(name: &Name) -> Command {
-    Command::Execute(Execute { name: name.clone(), args: Vec::new(), env: std::collections::BTreeMap::new() })
+    Command::Execute(Execute { name: name.clone(), args: Vec::new(), env: std::collections::BTreeMap::new(), wait: false, timeout: None })
 }
 
 fn ended_within(fd: &PidFd, time: Duration) -> Outcome<bool> {

@@ -31,7 +31,7 @@ Environment:
   PROCMAN_LOG  what is logged: off, error, warn, info (default), debug, trace, or target=level pairs
 
 Signals:
-  SIGTERM, SIGINT  quit all sub-processes in reverse order of their start, then leave; a second one kills what is left
+  SIGTERM, SIGINT  quit all sub-processes in the reverse of their order, then leave; a second one kills what is left
 
 Exit codes:
    0  asked to leave, or --check found nothing wrong

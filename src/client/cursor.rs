@@ -152,12 +152,15 @@ mod tests {
         fn nothing_is_missed_unheard(steps in prop::collection::vec(step(), 0..200), room in 1_u64..12) {
             let mut daemon = Fake { run: 0, made: 0, room };
             let mut cursor = Cursor::new(None);
-            let (mut shown, mut lost): (Vec<(u32, u64)>, Vec<(u32, Loss)>) = (Vec::new(), Vec::new());
+            let mut shown: Vec<(u32, u64)> = Vec::new();
+            // The run that the cursor came from, the run it came to, and what was told then.
+            let mut lost: Vec<(u32, u32, Loss)> = Vec::new();
             let mut happened = Vec::new();
             let catch_up = |cursor: &mut Cursor, daemon: &Fake, shown: &mut Vec<_>, lost: &mut Vec<_>| {
                 let replay = daemon.replay(cursor.next(), cursor.daemon());
+                let from = cursor.daemon().map_or(daemon.run, |run| run.parse().unwrap());
                 let losses = cursor.pass(&replay);
-                lost.extend(losses.into_iter().map(|loss| (daemon.run, loss)));
+                lost.extend(losses.into_iter().map(|loss| (from, daemon.run, loss)));
                 shown.extend(replay.events.iter().map(|seq| (daemon.run, *seq)));
             };
             catch_up(&mut cursor, &daemon, &mut shown, &mut lost);
@@ -181,13 +184,13 @@ mod tests {
             }
             prop_assert!(shown.is_sorted_by(|a, b| a < b), "in order and once");
             for event in happened.iter().filter(|event| !shown.contains(event)) {
-                let told = lost.iter().any(|(run, loss)| match loss {
-                    Loss::Dropped { first, last } => *run == event.0 && (*first..=*last).contains(&event.1),
-                    Loss::Restarted { seen } => *run > event.0 && *seen < event.1 || *run > event.0 + 1,
+                let told = lost.iter().any(|(from, to, loss)| match loss {
+                    Loss::Dropped { first, last } => *to == event.0 && (*first..=*last).contains(&event.1),
+                    Loss::Restarted { seen } => (*from == event.0 && *seen < event.1) || (*from < event.0 && event.0 < *to),
                 });
                 prop_assert!(told, "{event:?} is missing, {lost:?}");
             }
-            for (run, loss) in &lost {
+            for (_, run, loss) in &lost {
                 if let Loss::Dropped { first, last } = loss {
                     prop_assert!((*first..=*last).all(|seq| !shown.contains(&(*run, seq))), "{loss:?} was shown");
                 }

@@ -2,6 +2,7 @@
 //!
 //! Each key is read alone, so that every mistake of a file is told at once, with its line and key.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -126,16 +127,39 @@ impl Reader<'_> {
         if entries.is_empty() && self.mistakes.is_empty() {
             self.wrong(0..0, "there is no [[process]] to register");
         }
-        let mut requests: Vec<Register> = Vec::new();
+        let mut requests: Vec<(Range<usize>, Register)> = Vec::new();
         for entry in entries {
             let span = entry.span();
             let Some((name, definition)) = self.entry(entry, base) else { continue };
-            if requests.iter().any(|other| other.name == name) {
-                self.wrong(span, format!("`name`: there are two sub-processes {name}"));
+            if requests.iter().any(|(_, other)| other.name == name) {
+                self.wrong(span.clone(), format!("`name`: there are two sub-processes {name}"));
             }
-            requests.push(Register { name, replace: false, definition: definition.or(&defaults) });
+            requests.push((span, Register { name, replace: false, definition: definition.or(&defaults) }));
         }
-        requests
+        self.in_order(requests)
+    }
+
+    /// Those that are named in `after` and `requires` come before those that name them: the daemon takes no name that it does not know.
+    fn in_order(&mut self, mut requests: Vec<(Range<usize>, Register)>) -> Vec<Register> {
+        let mut ordered: Vec<Register> = Vec::new();
+        while !requests.is_empty() {
+            let waiting: BTreeSet<Name> = requests.iter().map(|(_, request)| request.name.clone()).collect();
+            let (ready, rest): (Vec<_>, Vec<_>) =
+                requests.into_iter().partition(|(_, request)| !named(request).any(|name| waiting.contains(name)));
+            requests = rest;
+            if ready.is_empty() {
+                // Also those that only lead to the circle are left; they are told about, too, as none of them can be registered.
+                let names: Vec<_> = requests.iter().map(|(_, request)| request.name.as_str()).collect();
+                let message =
+                    format!("`after` and `requires` lead in a circle, so that none of these could be the first: {}", names.join(", "));
+                if let Some((span, _)) = requests.first() {
+                    self.wrong(span.clone(), message);
+                }
+                return ordered;
+            }
+            ordered.extend(ready.into_iter().map(|(_, request)| request));
+        }
+        ordered
     }
 
     /// One `[[process]]`; none when it has no proper name.
@@ -185,6 +209,16 @@ impl Reader<'_> {
         absolute(&mut definition, base);
         definition
     }
+}
+
+/// Every name that may be meant by what it says of the order: an instance is registered with all the others.
+fn named(request: &Register) -> impl Iterator<Item = &str> {
+    let lists = [&request.definition.after, &request.definition.requires].into_iter().flatten().flatten();
+    lists
+        .flat_map(|name| {
+            [Some(name.as_str()), name.as_str().rsplit_once('@').filter(|(_, number)| number.parse::<u32>().is_ok()).map(|(base, _)| base)]
+        })
+        .flatten()
 }
 
 /// Lays relative paths below the directory of the file that says them.
@@ -285,6 +319,24 @@ name = "web"
         assert_eq!(mistakes("# nothing\n"), ["f.toml:1: there is no [[process]] to register"]);
         assert_eq!(mistakes("[process]\nname = \"a\"\n"), ["f.toml:1: `process` must be written [[process]], once for each sub-process"]);
         assert_eq!(mistakes("process = [1]\n"), ["f.toml:1: `process` must be written [[process]], once for each sub-process"]);
+    }
+
+    #[test]
+    fn whoever_is_named_comes_first_and_nobody_waits_in_a_circle() {
+        let process = |name: &str, more: &str| format!("[[process]]\nname = \"{name}\"\ncmd = [\"x\"]\n{more}\n");
+        let text = [
+            process("c", "requires = [\"b\", \"web@2\"]"),
+            process("b", "after = [\"a\", \"elsewhere\"]"),
+            process("a", ""),
+            process("web", "instances = 2"),
+        ];
+        let names: Vec<_> = parse(&text.concat(), Path::new("/")).unwrap().into_iter().map(|request| request.name.to_string()).collect();
+        assert_eq!(names, ["a", "web", "b", "c"]);
+        let circle = [process("x", ""), process("a", "after = [\"b\"]"), process("b", "requires = [\"a\"]")].concat();
+        assert_eq!(
+            mistakes(&circle),
+            ["f.toml:5: `after` and `requires` lead in a circle, so that none of these could be the first: a, b"]
+        );
     }
 
     #[test]

@@ -56,12 +56,21 @@ const MAX_MESSAGE: usize = 400;
 /// Where the findings about one configuration are gathered.
 #[derive(Debug, Default)]
 pub(super) struct Report {
+    /// In the order of reading, as far as they are known: some things are found out only once all were read.
+    files: Vec<PathBuf>,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     omitted: usize,
 }
 
 impl Report {
+    /// A file is about to be read.
+    pub(super) fn reading(&mut self, file: &Path) {
+        if !self.files.iter().any(|known| known == file) {
+            self.files.push(file.to_owned());
+        }
+    }
+
     pub(super) fn error(&mut self, file: &Path, line: Option<usize>, key: Option<String>, message: impl Into<String>) {
         if !self.is_full() {
             self.errors.push(diagnostic(file, line, key, message.into()));
@@ -83,12 +92,12 @@ impl Report {
 
     /// The warnings where there is no error, else the errors: file by file in the order they were read, each from its top to its bottom.
     pub(super) fn finish(self) -> Result<Vec<Diagnostic>, ConfigErrors> {
-        let Self { mut errors, mut warnings, omitted } = self;
+        let Self { files, mut errors, mut warnings, omitted } = self;
         if errors.is_empty() {
-            in_reading_order(&mut warnings);
+            in_reading_order(files, &mut warnings);
             return Ok(warnings);
         }
-        in_reading_order(&mut errors);
+        in_reading_order(files, &mut errors);
         if omitted > 0 {
             let file = errors.first().map(|first| first.file.clone()).unwrap_or_default();
             errors.push(Diagnostic { file, line: None, key: None, message: format!("{omitted} more errors are not shown") });
@@ -107,8 +116,7 @@ fn diagnostic(file: &Path, line: Option<usize>, key: Option<String>, mut message
     Diagnostic { file: file.to_owned(), line, key, message }
 }
 
-fn in_reading_order(diagnostics: &mut [Diagnostic]) {
-    let mut files: Vec<PathBuf> = Vec::new();
+fn in_reading_order(mut files: Vec<PathBuf>, diagnostics: &mut [Diagnostic]) {
     for diagnostic in diagnostics.iter() {
         if !files.contains(&diagnostic.file) {
             files.push(diagnostic.file.clone());

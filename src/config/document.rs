@@ -42,6 +42,7 @@ pub(super) struct Said<T> {
 impl<'t, 'r> Document<'t, 'r> {
     pub(super) fn new(file: &'t Path, base: &'t Path, text: &'t str, report: &'r mut Report) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).filter(|at| *at < text.len()).collect();
+        report.reading(file);
         Self { file, base, text, line_starts, report }
     }
 

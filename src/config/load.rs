@@ -10,6 +10,7 @@ use nix::unistd::{Group, User};
 
 use super::diagnostic::{ConfigErrors, Report};
 use super::document::{Document, Said, Table};
+use super::order;
 use super::places::Places;
 use super::process::{self, Defaults, Entry, Taken};
 use super::settings::{self, Settings};
@@ -29,6 +30,8 @@ struct Main {
     defaults: Defaults,
     entries: Vec<Entry>,
     taken: Taken,
+    /// Every file could be read, and is TOML: what is named and not there is nowhere.
+    complete: bool,
 }
 
 pub(super) fn load(path: &Path, places: &Places) -> Result<Loaded, ConfigErrors> {
@@ -39,10 +42,10 @@ pub(super) fn load(path: &Path, places: &Places) -> Result<Loaded, ConfigErrors>
     let mut main = main_file(&text, path, &base, places, &mut report);
     let source = base.join(path.file_name().unwrap_or_default());
     for included in included_files(&main.settings.include, path, &base, &source, &mut report) {
-        if let Some((text, base)) = read(&included, &mut report) {
-            let more = included_file(&text, &included, &base, &main.defaults, &mut main.taken, &mut report);
-            main.entries.extend(more);
-        }
+        let more = read(&included, &mut report)
+            .and_then(|(text, base)| included_file(&text, &included, &base, &main.defaults, &mut main.taken, &mut report));
+        main.complete &= more.is_some();
+        main.entries.extend(more.unwrap_or_default());
     }
     look_up_accounts(&main, path, &mut report);
     conclude(main, source, report)
@@ -72,21 +75,24 @@ pub(super) fn parse_processes(text: &str, file: &Path) -> Result<Vec<(Name, Defi
     let (_, base) = lexical_base(file);
     let entries = included_file(text, file, &base, &Defaults::default(), &mut Taken::new(), &mut report);
     report.finish()?;
-    Ok(entries.into_iter().map(|entry| (entry.name, entry.definition)).collect())
+    Ok(entries.into_iter().flatten().map(|entry| (entry.name, entry.definition)).collect())
 }
 
-fn conclude(main: Main, source: PathBuf, report: Report) -> Result<Loaded, ConfigErrors> {
+fn conclude(main: Main, source: PathBuf, mut report: Report) -> Result<Loaded, ConfigErrors> {
+    order::check(&main.entries, &main.taken, main.complete, &mut report);
     let warnings = report.finish()?;
     let Main { settings, entries, .. } = main;
     let Settings { state_dir, runtime_dir, cgroup, control, events, metrics, .. } = settings;
-    let processes = entries.into_iter().map(|entry| entry.spec).collect();
+    let processes = entries.into_iter().flat_map(|entry| entry.specs).collect();
     Ok(Loaded { config: Config { state_dir, runtime_dir, cgroup, control, events, metrics, processes, source }, warnings })
 }
 
 fn main_file(text: &str, file: &Path, base: &Path, places: &Places, report: &mut Report) -> Main {
     let mut doc = Document::new(file, base, text, report);
     let (mut root, system);
-    let places = match doc.parse() {
+    let parsed = doc.parse();
+    let complete = parsed.is_some();
+    let places = match parsed {
         Some(table) => {
             root = table;
             places
@@ -102,12 +108,12 @@ fn main_file(text: &str, file: &Path, base: &Path, places: &Places, report: &mut
     let defaults = process::defaults(&mut doc, &mut root, &Defaults::default());
     let mut taken = Taken::new();
     let entries = process::entries(&mut doc, &mut root, &defaults, &mut taken);
-    Main { settings, defaults, entries, taken }
+    Main { settings, defaults, entries, taken, complete }
 }
 
-fn included_file(text: &str, file: &Path, base: &Path, below: &Defaults, taken: &mut Taken, report: &mut Report) -> Vec<Entry> {
+fn included_file(text: &str, file: &Path, base: &Path, below: &Defaults, taken: &mut Taken, report: &mut Report) -> Option<Vec<Entry>> {
     let mut doc = Document::new(file, base, text, report);
-    let Some(mut root) = doc.parse() else { return Vec::new() };
+    let mut root = doc.parse()?;
     for table in settings::TABLES.iter().filter(|table| !INCLUDED_TABLES.contains(table)) {
         if let Some((path, line, _)) = doc.take_value(&mut root, table) {
             doc.error(line, path, "this belongs into the main configuration file; here are only [[process]] and [defaults] for them");
@@ -115,7 +121,7 @@ fn included_file(text: &str, file: &Path, base: &Path, below: &Defaults, taken: 
     }
     doc.check_keys(&root, INCLUDED_TABLES, settings::LATER_TABLES);
     let defaults = process::defaults(&mut doc, &mut root, below);
-    process::entries(&mut doc, &mut root, &defaults, taken)
+    Some(process::entries(&mut doc, &mut root, &defaults, taken))
 }
 
 /// The files that the patterns name: those of one pattern in the order of their names, none twice.
@@ -225,10 +231,10 @@ fn look_up_accounts(main: &Main, file: &Path, report: &mut Report) {
     }
     let mut known = BTreeSet::new();
     for entry in &main.entries {
-        let Some(user) = &entry.spec.user else { continue };
+        let Some(user) = &entry.definition.user else { continue };
         if known.insert(user) && matches!(User::from_name(user), Ok(None)) {
             let key = format!("process[{}].user", entry.name);
-            report.warning(&entry.file, Some(entry.user_line), Some(key), format!("there is no user {user:?} on this host"));
+            report.warning(&entry.file, Some(entry.line_of("user")), Some(key), format!("there is no user {user:?} on this host"));
         }
     }
 }

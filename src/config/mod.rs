@@ -5,15 +5,16 @@
 //! - [`places`]: the paths used where nobody says another, for root and for everybody else;
 //! - `document`: text to tables whose every value knows its line;
 //! - `settings`: `[daemon]`, `[control]`, `[events]`, `[metrics]`;
-//! - `process`: `[defaults]` and `[[process]]`;
+//! - `process`: `[defaults]` and `[[process]]`; `order`: whom each names in `after` and `requires`, over all files;
 //! - `load`: the only one that touches the file system: reads files, follows `include`, asks for users and groups.
 //!
-//! The daemon may call; the room itself knows `protocol` and the specification of a sub-process, and starts nothing.
+//! The daemon may call; the room itself knows `protocol`, the specification of a sub-process and the order among them, and starts nothing.
 
 pub mod diagnostic;
 mod document;
 pub mod endpoint;
 mod load;
+mod order;
 pub mod places;
 mod process;
 mod settings;

@@ -1,7 +1,7 @@
 //! `[defaults]` and `[[process]]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -10,7 +10,8 @@ use super::diagnostic::shown;
 use super::document::{Document, Table};
 use crate::protocol::Name;
 use crate::protocol::definition::{Definition, HealthDefinition, LimitsDefinition, ReadyDefinition, StopRequestDefinition};
-use crate::subprocess::spec::Spec;
+use crate::subprocess::spec::{Spec, instances};
+use crate::supervisor::order::Link;
 
 /// The key of a `[[process]]` table that `[defaults]` does not have.
 const NAME: &str = "name";
@@ -54,10 +55,25 @@ pub(super) struct Entry {
     pub(super) name: Name,
     /// What the entry says, and where it is silent, what the defaults say.
     pub(super) definition: Definition,
-    pub(super) spec: Spec,
+    /// What it comes to: more than one with `instances`, never none.
+    pub(super) specs: Vec<Spec>,
     pub(super) file: PathBuf,
-    /// The line of `user`, or of the entry.
-    pub(super) user_line: usize,
+    /// The line of every key that it says itself.
+    lines: BTreeMap<&'static str, usize>,
+    /// Where it begins.
+    line: usize,
+}
+
+impl Entry {
+    /// The line of a key, or where the defaults say it, of the entry.
+    pub(super) fn line_of(&self, key: &str) -> usize {
+        self.lines.get(key).copied().unwrap_or(self.line)
+    }
+
+    /// Where it says whom it depends on, as diagnostics have it.
+    pub(super) fn place_of(&self, link: Link) -> (&Path, usize, String) {
+        (&self.file, self.line_of(link.key()), format!("process[{}].{}", self.name, link.key()))
+    }
 }
 
 /// Which names are taken, and where.
@@ -94,15 +110,16 @@ pub(super) fn entries<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, defa
         let name = name(doc, &mut table, taken);
         doc.check_keys(&table, &known, LATER_KEYS);
         let said = definition(doc, &mut table);
-        let mut definition = said.definition.or(&defaults.definition);
-        definition.instances = None;
+        let definition = said.definition.or(&defaults.definition);
         // Without a name the rest is still worth a check.
         let Some(stand_in) = name.clone().or_else(|| "unnamed".parse().ok()) else { continue };
-        match Spec::resolve(stand_in, definition.clone()) {
-            Ok(spec) => {
+        match instances::resolve(&stand_in, definition.clone()) {
+            Ok(specs) => {
                 if let (Some(name), true) = (name, said.wrong.is_empty()) {
-                    let user_line = said.lines.get("user").copied().unwrap_or(table.line);
-                    entries.push(Entry { name, definition, spec, file: doc.file.to_owned(), user_line });
+                    let entry = Entry { name, definition, specs, file: doc.file.to_owned(), lines: said.lines, line: table.line };
+                    if take_instances(doc, &entry, taken) {
+                        entries.push(entry);
+                    }
                 }
             }
             Err(problems) => {
@@ -133,6 +150,20 @@ fn name<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, taken: &mut Taken
     }
     taken.insert(name.clone(), (doc.file.to_owned(), line));
     Some(name)
+}
+
+/// Takes the names of the instances, too; another entry may bear one of them.
+fn take_instances(doc: &mut Document<'_, '_>, entry: &Entry, taken: &mut Taken) -> bool {
+    let line = entry.line_of("instances");
+    for name in entry.specs.iter().map(|spec| &spec.name).filter(|name| **name != entry.name) {
+        if let Some((file, first)) = taken.get(name) {
+            let message = format!("the name {name} of an instance is taken by the sub-process at {}:{first}", file.display());
+            doc.error(line, format!("process[{}].instances", entry.name), message);
+            return false;
+        }
+        taken.insert(name.clone(), (doc.file.to_owned(), line));
+    }
+    true
 }
 
 /// Takes the keys of a definition out of a table, each on its own, so that every wrong one is told with its line.

@@ -68,7 +68,7 @@ fn the_complete_file_says_the_defaults() {
 fn the_complete_file_shows_every_key_and_no_other() {
     let text = uncommented(COMPLETE);
     let config = good(&text);
-    assert_eq!(config.processes.len(), 1);
+    assert_eq!(config.processes.len(), 4, "it shows `instances`");
     assert_eq!(config.control.socket_group.as_deref(), Some("procman"));
 
     let table: toml::Table = text.parse().unwrap();
@@ -419,10 +419,83 @@ fn included_files_follow_in_the_order_of_their_names() {
 }
 
 #[test]
+fn whoever_is_named_in_the_order_must_be_there_and_not_in_a_cycle() {
+    let process = |name: &str, more: &str| format!("[[process]]\nname = '{name}'\ncmd = ['x']\n{more}\n");
+    wrong(
+        &[
+            process("a", "requires = ['regstry']"),
+            process("registry", ""),
+            process("b", "after = ['a', 'web@3']"),
+            process("web", "instances = 2"),
+        ]
+        .concat(),
+        &[
+            ("4: process[a].requires: ", "there is no sub-process \"regstry\"; did you mean \"registry\"?"),
+            ("12: process[b].after: ", "there is no sub-process \"web@3\"; did you mean \"web@"),
+        ],
+    );
+    wrong(
+        &[process("a", "requires = ['b']"), process("b", "after = ['c']"), process("c", "requires = ['a']")].concat(),
+        &[("4: process[a].requires: ", "cycle, in which nobody could be the first: a requires b, b is after c, c requires a")],
+    );
+    wrong(
+        &[
+            "[defaults]\nafter = ['a']\n".to_owned(),
+            process("a", "after = []"),
+            process("b", ""),
+            process("c", "requires = ['x']\nshell = 1"),
+            process("d", "after = ['c']"),
+        ]
+        .concat(),
+        &[("15: process[c].shell: ", "expected a boolean")],
+    );
+    good(&[process("web", "instances = 3"), process("a", "requires = ['web', 'web@2']")].concat());
+    wrong(
+        &process("web", "instances = 2\nrequires = ['web']"),
+        &[("5: process[web].requires: ", "cycle, in which nobody could be the first: web@")],
+    );
+}
+
+#[test]
+fn the_order_is_held_over_all_files() {
+    let (dir, loaded) = load(&[
+        ("main.toml", "[daemon]\ninclude = ['*/*.toml']\n[[process]]\nname = 'a'\ncmd = ['x']\nrequires = ['b']"),
+        (
+            "d/b.toml",
+            "[[process]]\nname = 'b'\ncmd = ['x']\nafter = ['c', 'nobody']\n[[process]]\nname = 'c'\ncmd = ['x']\n\nrequires = ['a']",
+        ),
+    ]);
+    let found: Vec<_> = loaded.unwrap_err().0.iter().map(|e| e.to_string().replace(&format!("{}/", dir.path().display()), "")).collect();
+    assert_eq!(
+        found,
+        [
+            "main.toml:6: process[a].requires: this is a cycle, in which nobody could be the first: a requires b, b is after c, c requires a",
+            "d/b.toml:4: process[b].after: there is no sub-process \"nobody\"",
+        ]
+    );
+    let broken =
+        [("main.toml", "[daemon]\ninclude = ['b.toml']\n[[process]]\nname = 'a'\ncmd = ['x']\nrequires = ['b']"), ("b.toml", "x = ")];
+    let ConfigErrors(errors) = load(&broken).1.unwrap_err();
+    assert_eq!(errors.len(), 1, "b may be in the file that cannot be read: {errors:?}");
+}
+
+#[test]
+fn instances_are_told_apart_and_each_name_is_taken_once() {
+    let config = good("[[process]]\nname = 'web'\ncmd = ['x', '%i']\ninstances = 2\n[[process]]\nname = 'y'\ncmd = ['%i']");
+    let said: Vec<_> =
+        config.processes.iter().map(|spec| (spec.name.as_str(), spec.cmd.join(" "), spec.group.as_ref().map(Name::as_str))).collect();
+    assert_eq!(said, [("web@1", "x 1".into(), Some("web")), ("web@2", "x 2".into(), Some("web")), ("y", "%i".to_owned(), None)]);
+    wrong(
+        "[[process]]\nname = 'web'\ncmd = ['x']\ninstances = 2\n[[process]]\nname = 'web@2'\ncmd = ['x']\n[[process]]\nname = 'y@1'\ncmd = ['x']\n[[process]]\nname = 'y'\ncmd = ['x']\ninstances = 1\n[[process]]\nname = 'z'\ncmd = ['x']\ninstances = 0",
+        &[("6: process[web@2].name: ", "test.toml:4"), ("14: process[y].instances: ", "y@1"), ("18: process[z].instances: ", "1 to 1000")],
+    );
+}
+
+#[test]
 fn what_is_wrong_with_included_files_is_told_together() {
     let (dir, loaded) = load(&[
         ("main.toml", "[daemon]\ninclude = [\n'conf.d/*.toml',\n'missing.toml',\n'*.toml']\n[[process]]\nname = 'x'\ncmd = ['x']"),
-        ("conf.d/a.toml", "[daemon]\nstate_dir = '/'\n[events]\n[[process]]\nname = 'x'\ncmd = ['x']"),
+        ("conf.d/a.toml", "[daemon]\nstate_dir = '/'\n[cgse]\n[[process]]\nname = 'x'\ncmd = ['x']"),
         ("conf.d/b.toml", "x = "),
     ]);
     let ConfigErrors(errors) = loaded.unwrap_err();
@@ -431,7 +504,7 @@ fn what_is_wrong_with_included_files_is_told_together() {
         ("main.toml:4: daemon.include: ", "there is no file \"missing.toml\""),
         ("main.toml:5: daemon.include: ", "itself"),
         ("conf.d/a.toml:1: daemon: ", "main configuration file"),
-        ("conf.d/a.toml:3: events: ", "does not know"),
+        ("conf.d/a.toml:3: cgse: ", "does not know"),
         ("conf.d/a.toml:5: process[x].name: ", "main.toml:7"),
         ("conf.d/b.toml:1: ", "not TOML"),
     ]) {

@@ -1,9 +1,10 @@
 //! Each command's answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::future::join_all;
+use futures_util::FutureExt;
 use serde::Serialize;
 
 use crate::host;
@@ -13,7 +14,7 @@ use crate::protocol::definition::Seconds;
 use crate::protocol::envelope::RequestId;
 use crate::protocol::event::Event;
 use crate::protocol::reply::{
-    Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll, Unregistered,
+    Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll, Unregistered, View,
     ViewWithStatus,
 };
 use crate::protocol::request::{
@@ -22,8 +23,8 @@ use crate::protocol::request::{
 };
 use crate::protocol::{EndedBy, ErrorCode, Name, Origin, Signal, VERSION, WireError};
 use crate::subprocess::published::unix_seconds;
-use crate::subprocess::spec::check_env;
-use crate::subprocess::{CommandError, Launch, Published, Spec, SubProcessHandle};
+use crate::subprocess::spec::{check_env, instances};
+use crate::subprocess::{CommandError, Launch, Published, SubProcessHandle};
 
 use super::refusals;
 use super::service::{Answer, Service};
@@ -37,11 +38,11 @@ impl Service {
         match command {
             Command::Ping(_) => encode(&Pong { pong: true, time: unix_seconds(SystemTime::now()) }, id),
             Command::Info(_) => encode(&self.info(), id),
-            Command::Register(request) => encode(&self.register(*request).await?, id),
+            Command::Register(request) => self.register(*request, id).await,
             Command::Unregister(request) => {
                 let handle = self.find(&request.name)?;
                 self.refuse_when_leaving()?;
-                self.supervisor.unregister(&handle).await.map_err(|error| refusals::command(&request.name, error))?;
+                self.supervisor.unregister(&handle).await.map_err(|error| refusals::unregister(&request.name, error))?;
                 encode(&Unregistered { name: request.name }, id)
             }
             Command::Execute(request) => encode(&self.execute(request).await?, id),
@@ -113,77 +114,70 @@ impl Service {
         if self.supervisor.is_leaving() { Err(refusals::shutting_down()) } else { Ok(()) }
     }
 
-    async fn register(&self, request: Register) -> Result<crate::protocol::reply::View, WireError> {
+    /// The view of what was registered, or with `instances` a list of them.
+    async fn register(&self, request: Register, id: Option<&RequestId>) -> Answer {
         let Register { name, replace, definition } = request;
-        let spec = Spec::resolve(name.clone(), definition).map_err(|problems| refusals::wrong_definition(&problems))?;
-        let handle = self.supervisor.register(spec, replace).await.map_err(|error| refusals::register(&name, error))?;
-        Ok(handle.published().view(Instant::now()))
+        let several = definition.instances.is_some();
+        let specs = instances::resolve(&name, definition).map_err(|problems| refusals::wrong_definition(&problems))?;
+        let handles = self.supervisor.register(specs, replace).await.map_err(refusals::register)?;
+        let now = Instant::now();
+        let views: Vec<View> = handles.iter().map(|handle| handle.published().view(now)).collect();
+        match &views[..] {
+            [view] if !several => encode(view, id),
+            views => encode(&views, id),
+        }
     }
 
     async fn execute(&self, request: Execute) -> Result<Executed, WireError> {
-        let Execute { name, args, env } = request;
+        let Execute { name, args, env, wait, timeout } = request;
         let handle = self.find(&name)?;
         self.refuse_when_leaving()?;
         let launch = launch("execute", args, env)?;
-        handle.execute(launch, Origin::Execute).await.map_err(|error| refusals::command(&name, error))
+        let work = async {
+            let executed = self.supervisor.execute(&handle, launch, Origin::Execute).await?;
+            if wait { self.supervisor.ready(&handle, executed).await } else { Ok(executed) }
+        };
+        let done = match timeout.map(Seconds::duration) {
+            Some(timeout) => tokio::time::timeout(timeout, work).await.map_err(|_| refusals::not_yet(&handle, wait, timeout))?,
+            None => work.await,
+        };
+        done.map_err(|error| refusals::start(&name, error))
     }
 
     async fn quit(&self, request: &Quit, id: Option<&RequestId>) -> Answer {
         let target = request.target().map_err(|error| WireError::bad_request(format!("quit: {error}")))?;
-        let timeout = request.timeout.map(Seconds::duration);
-        let quit = |handle: SubProcessHandle| async move { handle.quit(None, timeout, EndedBy::Quit).await };
-        self.each(&target, quit, id).await
+        let handles = self.find_all(&target)?;
+        let ends = self.supervisor.quit(handles, request.timeout.map(Seconds::duration), EndedBy::Quit).await;
+        each(&target, ends, id)
     }
 
     async fn restart(&self, request: Restart, id: Option<&RequestId>) -> Answer {
         let target = request.target().map_err(|error| WireError::bad_request(format!("restart: {error}")))?;
         self.refuse_when_leaving()?;
-        let for_one_run = !request.args.is_empty() || !request.env.is_empty();
-        if for_one_run && !matches!(target, Target::Name(_)) {
-            return Err(WireError::bad_request("restart: `args` and `env` go with `name` only"));
-        }
         let timeout = request.timeout.map(Seconds::duration);
         let launch = launch("restart", request.args.clone(), request.env.clone())?;
-        let restart = |handle: SubProcessHandle| {
-            let launch = launch.clone();
-            async move { handle.restart(launch, timeout).await }
-        };
-        self.each(&target, restart, id).await
-    }
-
-    /// Does the same to each that is meant, at the same time: the result itself for a name, a list for a group or all.
-    async fn each<T: Serialize, F: Future<Output = Result<T, CommandError>>>(
-        &self,
-        target: &Target<'_>,
-        act: impl Fn(SubProcessHandle) -> F,
-        id: Option<&RequestId>,
-    ) -> Answer {
-        let handles = self.find_all(target)?;
         if let Target::Name(name) = target {
-            let Some(handle) = handles.into_iter().next() else { return Err(refusals::internal("a name was found and lost")) };
-            return encode(&act(handle).await.map_err(|error| refusals::command(name, error))?, id);
+            let handle = self.find(name)?;
+            let executed = self.supervisor.restart(&handle, launch, timeout).await.map_err(|error| refusals::command(name, error))?;
+            return encode(&executed, id);
         }
-        let done = handles.into_iter().map(|handle| {
-            let name = handle.name().clone();
-            let acting = act(handle);
-            async move {
-                match acting.await {
-                    Ok(result) => Each::Done(result),
-                    Err(error) => Each::Refused { error: refusals::command(&name, error), name },
-                }
-            }
-        });
-        encode(&join_all(done).await, id)
+        if !request.args.is_empty() || !request.env.is_empty() {
+            return Err(WireError::bad_request("restart: `args` and `env` go with `name` only"));
+        }
+        let handles = self.find_all(&target)?;
+        each(&target, self.supervisor.restart_all(handles, timeout).await, id)
     }
 
     async fn reap(&self, request: Reap) -> Result<Ended, WireError> {
         let handle = self.find(&request.name)?;
         let timeout = request.timeout.map_or(Duration::from_secs_f64(DEFAULT_REAP_TIMEOUT), Seconds::duration);
-        let ended = if request.children_only {
-            handle.reap_children(timeout).await
-        } else {
-            handle.quit(Some(Signal::TERM), Some(timeout), EndedBy::Reap).await
-        };
+        if request.children_only {
+            return handle.reap_children(timeout).await.map_err(|error| refusals::command(&request.name, error));
+        }
+        let reap =
+            move |handle: SubProcessHandle| async move { handle.quit(Some(Signal::TERM), Some(timeout), EndedBy::Reap).await }.boxed();
+        let mut ends = self.supervisor.end(vec![handle], reap).await;
+        let ended = ends.remove(&request.name).unwrap_or(Err(CommandError::Gone));
         ended.map_err(|error| refusals::command(&request.name, error))
     }
 
@@ -309,7 +303,23 @@ fn encode<T: Serialize>(result: &T, id: Option<&RequestId>) -> Answer {
     encode_result(result, id).map_err(|error| refusals::internal(&format!("cannot encode the result: {error}")))
 }
 
-fn launch(command: &str, args: Vec<String>, env: std::collections::BTreeMap<String, String>) -> Result<Launch, WireError> {
+/// The result itself for a name, a list in the order of the names for a group or all.
+fn each<T: Serialize>(target: &Target<'_>, results: BTreeMap<Name, Result<T, CommandError>>, id: Option<&RequestId>) -> Answer {
+    let mut results = results.into_iter();
+    if let Target::Name(name) = target {
+        let (_, result) = results.next().ok_or_else(|| refusals::internal("a name was found and lost"))?;
+        return encode(&result.map_err(|error| refusals::command(name, error))?, id);
+    }
+    let entries: Vec<_> = results
+        .map(|(name, result)| match result {
+            Ok(result) => Each::Done(result),
+            Err(error) => Each::Refused { error: refusals::command(&name, error), name },
+        })
+        .collect();
+    encode(&entries, id)
+}
+
+fn launch(command: &str, args: Vec<String>, env: BTreeMap<String, String>) -> Result<Launch, WireError> {
     check_env(&env).map_err(|message| WireError::bad_request(format!("{command}: `env`: {message}")))?;
     if args.iter().any(|word| word.contains('\0')) {
         return Err(WireError::bad_request(format!("{command}: `args`: a word holds a NUL byte, which no argument can")));

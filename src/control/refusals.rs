@@ -1,11 +1,13 @@
 //! Every error of the rooms below, translated once: a code for programs, a sentence that names the thing and the remedy.
 
-use crate::protocol::{ErrorCode, Name, WireError};
+use std::time::Duration;
+
+use crate::protocol::{Cause, ErrorCode, Name, WireError};
 use crate::subprocess::gate::Closed;
 use crate::subprocess::spec::Problem;
 use crate::subprocess::spawn::Operation;
-use crate::subprocess::{CommandError, SpawnFailure};
-use crate::supervisor::RegisterError;
+use crate::subprocess::{CommandError, SpawnFailure, SubProcessHandle};
+use crate::supervisor::{RegisterError, StartError, UnregisterError};
 use crate::sys;
 
 /// No sub-process has this name.
@@ -38,17 +40,88 @@ pub fn wrong_definition(problems: &[Problem]) -> WireError {
 }
 
 /// `register` was refused.
-pub fn register(name: &Name, error: RegisterError) -> WireError {
+pub fn register(error: RegisterError) -> WireError {
     match error {
-        RegisterError::Exists(_) => {
+        RegisterError::Exists(name) => {
             let message = format!("{name} is registered with another definition; say `replace: true` to put this one in its place");
             WireError::new(ErrorCode::AlreadyExists, message)
         }
         RegisterError::Full(most) => {
-            WireError::new(ErrorCode::Busy, format!("{most} sub-processes are registered already; unregister some that are not needed"))
+            WireError::new(ErrorCode::Busy, format!("at most {most} sub-processes can be registered; unregister some that are not needed"))
+        }
+        RegisterError::Unknown { name, link, said, nearest } => {
+            let remedy =
+                nearest.map_or_else(|| format!("register {said} first"), |nearest| format!("did you mean {:?}?", nearest.as_str()));
+            WireError::bad_request(format!("register: `{}` of {name}: there is no sub-process {:?}; {remedy}", link.key(), said.as_str()))
+        }
+        RegisterError::Cycle(cycle) => {
+            WireError::bad_request(format!("register: the order would have a cycle, in which nobody could be the first: {cycle}"))
         }
         RegisterError::Leaving => shutting_down(),
-        RegisterError::Command(error) => command(name, error),
+        RegisterError::Command(name, error) => command(&name, error),
+    }
+}
+
+/// So many names are told at most.
+const SHOWN_NAMES: usize = 10;
+
+/// `unregister` was refused.
+pub fn unregister(name: &Name, error: UnregisterError) -> WireError {
+    match error {
+        UnregisterError::Required(by) => {
+            let mut shown: Vec<&str> = by.iter().take(SHOWN_NAMES).map(Name::as_str).collect();
+            if by.len() > SHOWN_NAMES {
+                shown.push("…");
+            }
+            let message = format!("unregister: {name} is required by {}; unregister or redefine these first", shown.join(", "));
+            WireError::bad_request(message)
+        }
+        UnregisterError::Command(error) => command(name, error),
+    }
+}
+
+/// A start did not come to what was asked for.
+pub fn start(name: &Name, error: StartError) -> WireError {
+    match error {
+        StartError::Command(error) => command(name, error),
+        StartError::NotReady { state, end, returncode, message } => {
+            let how = match end {
+                None => "the run ended before".to_owned(),
+                Some(end) => how_it_ended(end.cause, returncode),
+            };
+            let more = message.filter(|_| end.is_some()).map(|message| format!(" ({message})")).unwrap_or_default();
+            let error = WireError::new(ErrorCode::NotRunning, format!("{name} did not get ready: {how}{more}; it is {state} now"));
+            let error = match end {
+                Some(end) => error.with("cause", end.cause.as_str()),
+                None => error,
+            };
+            match returncode {
+                Some(code) => error.with("returncode", code),
+                None => error,
+            }
+        }
+    }
+}
+
+/// The caller's time is over before a start came to what was asked for.
+pub fn not_yet(handle: &SubProcessHandle, wait: bool, timeout: Duration) -> WireError {
+    let (name, seconds) = (handle.name(), timeout.as_secs_f64());
+    let what = if wait { "ready" } else { "started" };
+    let message = format!("{name} was not {what} within {seconds} s; it is {}, and its start goes on", handle.published().state);
+    WireError::new(ErrorCode::Timeout, message)
+}
+
+/// `it exited with code 3`
+fn how_it_ended(cause: Cause, returncode: Option<i32>) -> String {
+    match (cause, returncode) {
+        (Cause::Exit, Some(code)) => format!("it exited with code {code}"),
+        (Cause::Signal | Cause::CoreDump, Some(code)) => format!("signal {} ended it", code.unsigned_abs()),
+        (Cause::Exit | Cause::Signal | Cause::CoreDump | Cause::Lost, _) => "it ended".to_owned(),
+        (Cause::Oom, _) => "the kernel killed it for lack of memory".to_owned(),
+        (Cause::Quit, _) => "it was quit".to_owned(),
+        (Cause::Health, _) => "it failed its health check".to_owned(),
+        (Cause::StartTimeout, _) => "it took too long".to_owned(),
+        (Cause::SpawnFailed, _) => "it could not be started".to_owned(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::config::ConfigErrors;
 use crate::control::BindError;
 use crate::store::StateDirError;
 use crate::subprocess::containment::NoGroups;
+use crate::supervisor::RegisterError;
 use crate::telemetry::MetricsError;
 
 /// Each way to end, with its exit code.
@@ -37,6 +38,9 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// The sub-processes of the configuration cannot be registered.
+    #[error("cannot register the sub-processes of the configuration: {0}")]
+    Register(RegisterError),
     /// The state directory cannot be used.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
@@ -87,7 +91,7 @@ impl StartError {
     /// With which code the daemon leaves.
     pub fn reason(&self) -> ExitReason {
         match self {
-            Self::Config(_) => ExitReason::Config,
+            Self::Config(_) | Self::Register(_) => ExitReason::Config,
             Self::StateDir(StateDirError::Unwritable { .. }) | Self::RuntimeDir { .. } | Self::Groups(_) => ExitReason::Directory,
             Self::StateDir(StateDirError::Held { .. }) => ExitReason::Held,
             Self::Control(_) => ExitReason::Control,

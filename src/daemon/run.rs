@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::future::join_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -22,7 +21,7 @@ use crate::subprocess::containment::Containment;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
 use crate::subprocess::vigil::VigilShared;
-use crate::subprocess::{Launch, SubProcessHandle, gate};
+use crate::subprocess::{CommandError, SubProcessHandle};
 use crate::supervisor::leave::Left;
 use crate::supervisor::{SupervisorHandle, schedule};
 use crate::sys;
@@ -35,7 +34,8 @@ use super::prepare::Prepared;
 use super::publish::publish;
 use super::{orphans, service_manager, strays};
 
-/// How long the first starts may take before the daemon counts as ready without them: one that hangs must not keep the others from being served.
+/// How long the first starts may take before the daemon counts as ready without them: one that hangs, or waits for another, must not keep the others
+/// from being served.
 const STARTS: Duration = Duration::from_secs(10);
 /// How much longer each sub-process may take than its own stop time-out while leaving.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
@@ -113,19 +113,19 @@ impl Prepared {
         let reaped = Arc::new(Notify::new());
         let containment = Containment::new(groups.as_ref().map(|kept| kept.0.clone()));
         let spawner = Spawner::new(mains.clone(), nofile, containment, outputs.clone());
-        let supervisor = SupervisorHandle::new(Arc::new(Shared {
+        let supervisor = SupervisorHandle::new(|gate| Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
             spawner: spawner.clone(),
             mains: mains.clone(),
-            gate: Arc::new(gate::Open),
+            gate,
             vigil: Arc::new(VigilShared { ask: Arc::new(Asker::new()), spawner, forest: forest.clone() }),
             runtime_dir: config.runtime_dir.clone(),
             reporter: Arc::new(bridge.clone()),
             reaped: reaped.clone(),
             node,
             starts: AtomicU64::new(0),
-        }));
+        });
 
         let mut background = JoinSet::new();
         let reporter = Arc::new(bridge.clone());
@@ -175,15 +175,8 @@ impl Prepared {
         let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, observer, records, outputs);
         let service = Arc::new(service);
 
-        let mut autostart = Vec::new();
-        for spec in config.processes {
-            let (name, starts) = (spec.name.clone(), spec.autostart);
-            match supervisor.register(spec, false).await {
-                Ok(handle) if starts => autostart.push(handle),
-                Ok(_) => {}
-                Err(error) => tracing::error!(%name, %error, "cannot register a sub-process of the configuration"),
-            }
-        }
+        let registered = supervisor.register(config.processes, false).await.map_err(StartError::Register)?;
+        let autostart = registered.into_iter().filter(|handle| handle.published().spec.autostart).collect();
         for bound in bound {
             let (service, closing) = (service.clone(), closing_seen.clone());
             doors.spawn(async move {
@@ -196,7 +189,7 @@ impl Prepared {
 
         let asked = tokio::select! {
             asked = asked_to_leave(&mut signals, &supervisor) => asked,
-            () = start_all(&autostart) => {
+            () = start_all(&supervisor, autostart) => {
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), state_dir = %state_dir.path().display(), ?endpoints,
                     metrics = metrics_endpoint.as_deref().unwrap_or("none"), sub_processes = supervisor.all().len(), "ready"
@@ -232,10 +225,17 @@ impl Prepared {
 }
 
 /// Starts them in order. What cannot be started is reported, and is up to its restart policy from then on.
-async fn start_all(autostart: &[SubProcessHandle]) {
-    let starts = join_all(autostart.iter().map(|handle| handle.execute(Launch::default(), Origin::Autostart)));
-    if tokio::time::timeout(STARTS, starts).await.is_err() {
-        tracing::warn!("some sub-processes take long to start, the daemon does not wait for them");
+async fn start_all(supervisor: &SupervisorHandle, autostart: Vec<SubProcessHandle>) {
+    match tokio::time::timeout(STARTS, supervisor.execute_all(autostart, Origin::Autostart)).await {
+        Ok(starts) => {
+            for (name, error) in starts.into_iter().filter_map(|(name, start)| start.err().map(|error| (name, error))) {
+                // What the operating system refused was reported where it happened.
+                if !matches!(error, CommandError::SpawnFailed(_)) {
+                    tracing::warn!(%name, %error, "not started");
+                }
+            }
+        }
+        Err(_) => tracing::info!("some sub-processes take long to start, or wait for others; the daemon does not wait for them"),
     }
 }
 

@@ -153,10 +153,14 @@ words! {
         GaveUp = "gave_up",
         /// Scheduled times of a sub-process passed without a start.
         ScheduleMissed = "schedule_missed",
-        /// Something is wrong with the logs of a sub-process, or nothing any more.
+        /// Something is wrong with a log.
         LogProblem = "log_problem",
-        /// The disk of the logs is full, or is no more.
-        LogDisk = "log_disk",
+        /// Nothing is wrong with it any more.
+        LogRecovered = "log_recovered",
+        /// The disk of the logs is full.
+        LogDiskFull = "log_disk_full",
+        /// There is room on it again.
+        LogDiskRoom = "log_disk_room",
     }
 }
 

@@ -116,7 +116,7 @@ pub struct Register {
 }
 
 /// Arguments of `execute`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Execute {
     /// The registered name.
@@ -127,6 +127,12 @@ pub struct Execute {
     /// Added to the definition's environment for this run only.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Answer only once it is ready, or this start has failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wait: bool,
+    /// Seconds after which it is answered in any case; the start goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Seconds>,
 }
 
 /// Which sub-processes a command is about: exactly one of the three is said.
@@ -414,7 +420,7 @@ impl Logs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChildrenAtShutdown {
-    /// They are quit in reverse order of their start.
+    /// They are quit, in the reverse of the order in which they depend on each other.
     #[default]
     Quit,
 }

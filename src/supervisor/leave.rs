@@ -1,15 +1,19 @@
-//! Leaving: every sub-process is quit, the last one started first.
+//! Leaving: every sub-process is quit, in the exact reverse of the order in which they depend on each other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
-use crate::protocol::EndedBy;
+use crate::protocol::{EndedBy, Name};
 use crate::subprocess::machine::KILL_WAIT;
 use crate::subprocess::{CommandError, SubProcessHandle};
 
 use super::SupervisorHandle;
+use super::order::Plan;
 
 /// What a quit may take besides its time-outs: looking for the tree on a busy host.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -24,32 +28,41 @@ pub struct Left {
 }
 
 impl SupervisorHandle {
-    /// Quits all sub-processes, one after the other in reverse order of their start, because what was started later may need what was started
-    /// before. Once `hurry` is true, all that are left are killed together.
+    /// Quits all sub-processes: each once everything that requires it, or is after it, is gone, or has had its time; the others at the same time.
+    /// Once `hurry` is true, all that are left are killed together.
     ///
-    /// `progress` is called before each one, with how many are left.
+    /// `progress` is called at the beginning and after each one, with how many are left.
     pub async fn quit_all(&self, mut hurry: watch::Receiver<bool>, mut progress: impl FnMut(usize)) -> Left {
         self.leave();
-        let all = self.all();
+        let mut rest: BTreeMap<Name, SubProcessHandle> = self.all().into_iter().map(|handle| (handle.name().clone(), handle)).collect();
         // Nothing may come back while its turn has not come.
-        join_all(all.iter().map(SubProcessHandle::no_more_starts)).await;
-        let mut order: Vec<_> = all.into_iter().map(|handle| (handle.published().run.as_ref().map(|run| run.number), handle)).collect();
-        order.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
-        let mut rest: Vec<_> = order.into_iter().map(|(_, handle)| handle).rev().collect();
+        join_all(rest.values().map(SubProcessHandle::no_more_starts)).await;
+        let mut plan = Plan::stop(&self.0.read().order, &rest.keys().cloned().collect());
 
         let mut left = Left::default();
+        let mut quitting = FuturesUnordered::new();
+        progress(rest.len());
         while !*hurry.borrow() {
-            let Some(handle) = rest.pop() else { return left };
-            progress(rest.len() + 1);
-            let quit = quit(&handle, None);
+            for handle in plan.next().iter().filter_map(|name| rest.get(name)) {
+                let handle = handle.clone();
+                quitting.push(async move { (quit(&handle, None).await, handle) });
+            }
             tokio::select! {
-                survivors = quit => left.add(survivors),
-                // This one too is hurried, with the others.
-                _ = hurry.wait_for(|hurry| *hurry) => rest.push(handle),
+                Some((survivors, handle)) = quitting.next() => {
+                    left.add(survivors);
+                    plan.done(handle.name());
+                    rest.remove(handle.name());
+                    progress(rest.len());
+                }
+                // Those that are being quit are hurried, too, with the others.
+                Ok(_) = hurry.wait_for(|hurry| *hurry) => {}
+                else => return left,
+            }
+            if rest.is_empty() {
+                return left;
             }
         }
-        progress(rest.len());
-        for survivors in join_all(rest.iter().map(|handle| quit(handle, Some(Duration::ZERO)))).await {
+        for survivors in join_all(rest.values().map(|handle| quit(handle, Some(Duration::ZERO)))).await {
             left.add(survivors);
         }
         left

@@ -1,13 +1,22 @@
-//! Many sub-processes: name → handle, groups, the order of leaving.
+//! Many sub-processes: name → handle, groups, the order of starting and ending.
 //!
 //! Callers hold a [`SupervisorHandle`]; nothing here waits for a sub-process on behalf of anybody but the caller who asked.
 //!
 //! - [`registry`]: registering, finding, unregistering;
+//! - [`order`]: who is started after whom, pure; `gate`: what a single start waits for;
+//! - [`start`]: starting some of them with all that they require; [`stop`]: ending some of them after all that requires them;
+//! - `requirements`: whom the end of one takes along;
 //! - [`schedule`]: starts by the clock on the wall;
-//! - [`leave`]: quitting all of them in reverse order of their start.
+//! - [`leave`]: quitting all of them.
 
+mod gate;
 pub mod leave;
+pub mod order;
 pub mod registry;
+mod requirements;
 pub mod schedule;
+pub mod start;
+pub mod stop;
 
-pub use registry::{RegisterError, SupervisorHandle};
+pub use registry::{RegisterError, SupervisorHandle, UnregisterError};
+pub use start::StartError;

@@ -110,7 +110,7 @@ pub async fn run(supervisor: SupervisorHandle, reporter: Arc<dyn Reporter>) -> i
             }
             handle.scheduled(due.next.as_ref().map(SystemTime::from)).await;
             if due.start && !supervisor.is_leaving() {
-                tokio::spawn(start(handle, now.clone(), reporter.clone()));
+                tokio::spawn(start(supervisor.clone(), handle, now.clone(), reporter.clone()));
             }
             next = [next, due.next].into_iter().flatten().min();
         }
@@ -124,9 +124,9 @@ pub async fn run(supervisor: SupervisorHandle, reporter: Arc<dyn Reporter>) -> i
     }
 }
 
-/// Starts one. What the operating system refuses is reported by the sub-process itself.
-async fn start(handle: SubProcessHandle, at: Zoned, reporter: Arc<dyn Reporter>) {
-    let why = match handle.execute(Launch::default(), Origin::Schedule).await {
+/// Starts one, and what it requires. What the operating system refuses is reported by the sub-process itself.
+async fn start(supervisor: SupervisorHandle, handle: SubProcessHandle, at: Zoned, reporter: Arc<dyn Reporter>) {
+    let why = match supervisor.execute(&handle, Launch::default(), Origin::Schedule).await {
         Ok(_) | Err(CommandError::SpawnFailed(_) | CommandError::Gone) => return,
         Err(CommandError::AlreadyRunning { .. }) => Missed::Overlap,
         Err(

@@ -81,27 +81,28 @@ impl Feed {
                 });
             }
             event::Event::LogProblem { name, stream, problem } => {
-                self.note(EventName::LogProblem, name, problem.unwrap_or("the log is well again"), |noted| {
-                    noted.with("stream", stream).with("wrong", i64::from(problem.is_some()))
-                });
+                let (word, message) = match problem {
+                    Some(problem) => (EventName::LogProblem, problem),
+                    None => (EventName::LogRecovered, "the log is well again"),
+                };
+                self.note(word, name, message, |noted| noted.with("stream", stream));
             }
             event::Event::LogDisk { directory, full, available } => {
-                let message = if full {
-                    format!("the disk of {directory} is full: the oldest output is removed, new output may be lost; make room on it")
+                let (word, message) = if full {
+                    (EventName::LogDiskFull, "the disk of the logs is full: their oldest parts are removed, new output may be lost")
                 } else {
-                    format!("there is room on the disk of {directory} again")
+                    (EventName::LogDiskRoom, "there is room on the disk of the logs again")
                 };
                 self.append(|stamp| {
-                    let noted = Noted::new(stamp, EventName::LogDisk, None, &message);
-                    Event::Noted(noted.with("full", i64::from(full)).with("available", available))
+                    Event::Noted(Noted::new(stamp, word, None, message).with("directory", directory).with("available", available))
                 });
             }
             // Too many, or of no interest to who operates sub-processes; log and metrics have them.
             event::Event::OrphanReaped { .. }
             | event::Event::RequestServed { .. }
-            | event::Event::Refreshed { .. }
             | event::Event::LogRotated { .. }
-            | event::Event::LogDropped { .. } => {}
+            | event::Event::LogDropped { .. }
+            | event::Event::Refreshed { .. } => {}
         }
     }
 
@@ -133,9 +134,14 @@ mod tests {
         telemetry.emit(event::Event::SpawnFailed { name: &name, errno_name: "ENOENT", message: "no such program" });
         telemetry.emit(event::Event::OrphanReaped { pid: 1, status: 0 });
         telemetry.emit(event::Event::GaveUp { name: &name, cause: Some(Cause::SpawnFailed), restarts: 0 });
+        telemetry.emit(event::Event::LogProblem { name: &name, stream: "stdout", problem: Some("it was removed") });
+        telemetry.emit(event::Event::LogDisk { directory: "/logs", full: true, available: 1 });
         let topics: Vec<_> = feed.replay(1, None, 9).events.iter().map(|event| event.topic().to_string()).collect();
-        assert_eq!(topics, ["state.web", "process.spawn_failed.web", "process.gave_up.web"]);
-        assert_eq!(*feed.watch().borrow(), 4);
+        assert_eq!(
+            topics,
+            ["state.web", "process.spawn_failed.web", "process.gave_up.web", "process.log_problem.web", "daemon.log_disk_full"]
+        );
+        assert_eq!(*feed.watch().borrow(), 6);
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("supervisor", know(&["subprocess", "procfs", "sys"])),
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
         ("store", know(&[])),
-        ("config", know(&["subprocess::spec"])),
+        ("config", know(&["subprocess::spec", "supervisor::order"])),
         ("telemetry", know(&[])),
         ("control", know(&["supervisor", "subprocess", "status", "host", "procfs", "sys", "output"])),
         ("daemon", May::KnowAllBut(vec!["client"])),
@@ -53,7 +53,7 @@ const FORBIDDEN: [(&[&str], &[&str], &str); 4] = [
         "processes are supervised whatever comes in and goes out by which door",
     ),
     (
-        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/"],
+        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/", "supervisor/order"],
         &["tokio", "SystemTime", "Instant::now", "elapsed", "thread", "fs", "tracing", "nix", "libc", "async"],
         "what is decided is decided purely: time and events are arguments",
     ),

@@ -65,7 +65,7 @@ fn every_command_has_its_answer() {
     assert!(!client.ask::<bool>(Command::Exists(web())) && !client.ask::<bool>(Command::IsRunning(web())));
 
     let (args, env) = (vec!["extra".to_owned()], BTreeMap::from([("B".to_owned(), "run".to_owned())]));
-    let executed: Executed = client.ask(Command::Execute(Execute { name: name("web"), args, env }));
+    let executed: Executed = client.ask(Command::Execute(Execute { name: name("web"), args, env, wait: false, timeout: None }));
     assert_eq!((executed.name.as_str(), executed.state), ("web", StateName::Running));
     assert_eq!(daemon.lines("out", 1), ["extra own run"]);
     assert!(client.ask::<bool>(Command::Exists(web())) && client.ask::<bool>(Command::IsRunning(web())));
@@ -305,7 +305,9 @@ fn a_client_over_tcp_is_served_as_one_over_ipc() {
     let daemon = Setup::new(SLEEPER).tcp().start();
     let endpoint = daemon.tcp().parse().unwrap();
     let mut client = Client::connect(&endpoint, Default::default()).unwrap();
-    let executed: Executed = client.request(&Command::Execute(Execute { name: name("web"), args: vec![], env: BTreeMap::new() })).unwrap();
+    let executed: Executed = client
+        .request(&Command::Execute(Execute { name: name("web"), args: vec![], env: BTreeMap::new(), wait: false, timeout: None }))
+        .unwrap();
     assert_eq!(daemon.view("web").pid, Some(executed.pid));
     let kill = Command::Signal(SendSignal { name: name("web"), signal: Signal::KILL, tree: false });
     client.request::<Signalled>(&kill).unwrap();

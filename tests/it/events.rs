@@ -93,6 +93,8 @@ fn a_subscriber_that_comes_and_goes_misses_nothing() {
                     name: name.parse().unwrap(),
                     args: vec![],
                     env: BTreeMap::new(),
+                    wait: false,
+                    timeout: None,
                 });
                 // It may not have come to rest since its last turn.
                 until("it is started", || client.request::<Value>(&execute).ok());

@@ -17,19 +17,20 @@ fn noting(name: &str) -> String {
 const STUBBORN: &str = "[[process]]\nname = 'stubborn'\ncmd = ['sh', '-c', 'trap \"\" TERM; echo stubborn >> {dir}/up; exec sleep 1000']\nstop_timeout = 600\n";
 
 #[test]
-fn sub_processes_are_quit_in_reverse_order_of_their_start() {
+fn sub_processes_are_quit_in_the_reverse_of_their_order() {
+    let depends = [("a", ""), ("b", "after = ['d']\n"), ("c", "after = ['b']\n"), ("d", "requires = ['a']\n")];
     for signal in [libc::SIGTERM, libc::SIGINT] {
-        let mut daemon = Setup::new(&["a", "b", "c", "d"].map(noting).concat()).tcp().start();
+        let mut daemon = Setup::new(&depends.map(|(name, on)| noting(name) + on).concat()).tcp().start();
         for (i, name) in ["c", "a", "d", "b"].iter().enumerate() {
             daemon.execute(name);
             daemon.lines("up", i + 1);
         }
-        // What was restarted was started last.
-        let _: Executed = daemon.call("restart", json!({"name": "c"}));
+        // That it was started last changes nothing.
+        let _: Executed = daemon.call("restart", json!({"name": "a"}));
         daemon.lines("up", 5);
         daemon.signal(signal);
         assert_eq!(daemon.wait_exit().code(), Some(0));
-        assert_eq!(daemon.lines("order", 5), ["c", "c", "b", "d", "a"]);
+        assert_eq!(daemon.lines("order", 5), ["a", "c", "b", "d", "a"]);
         assert!(!daemon.path("c.sock").exists());
         daemon.stop();
     }
@@ -37,13 +38,13 @@ fn sub_processes_are_quit_in_reverse_order_of_their_start() {
 
 #[test]
 fn a_second_signal_hurries() {
-    let mut daemon = Daemon::start(&[STUBBORN, &noting("web")].concat());
+    let mut daemon = Daemon::start(&[STUBBORN, "after = ['web']\n", &noting("web")].concat());
     daemon.execute("web");
     let pid = daemon.execute("stubborn").pid;
     daemon.lines("up", 2);
     daemon.signal(libc::SIGTERM);
     daemon.wait_for_state("stubborn", StateName::Stopping);
-    assert_eq!(daemon.view("web").state, StateName::Running, "it was started first, so its turn has not come");
+    assert_eq!(daemon.view("web").state, StateName::Running, "its turn has not come");
     daemon.signal(libc::SIGTERM);
     assert_eq!(daemon.wait_exit().code(), Some(0));
     assert!(!is_alive(pid));

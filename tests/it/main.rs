@@ -33,6 +33,8 @@ mod logs_disk;
 #[cfg(test)]
 mod notify;
 #[cfg(test)]
+mod order;
+#[cfg(test)]
 mod orphans;
 #[cfg(test)]
 mod pains;

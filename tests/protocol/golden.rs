@@ -221,7 +221,7 @@ fn nothing_is_without_a_message() {
     }
     for code in ErrorCode::ALL {
         let count = files.iter().filter(|(_, golden)| golden.message["error"]["code"] == code.as_str()).count();
-        assert_eq!(count, 1, "{code}");
+        assert!(count > 0, "no refusal with {code}");
     }
 }
 

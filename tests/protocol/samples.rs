@@ -161,7 +161,18 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         sample(
             "execute",
             "Start it, with arguments and a variable for this run only.",
-            Command::Execute(Execute { name: name("registry"), args: strings(&["--debug"]), env: pairs(&[("SIMULATOR", "1")]) }),
+            Command::Execute(Execute {
+                name: name("registry"),
+                args: strings(&["--debug"]),
+                env: pairs(&[("SIMULATOR", "1")]),
+                wait: false,
+                timeout: None,
+            }),
+        ),
+        sample(
+            "execute-wait",
+            "Start it, and answer once it is ready, or after ten seconds.",
+            Command::Execute(Execute { name: name("registry"), args: vec![], env: BTreeMap::new(), wait: true, timeout: seconds(10.0) }),
         ),
         sample(
             "quit",
@@ -543,6 +554,9 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("info-no-metrics", "info", "Info", Info { metrics_endpoint: None, ..info() }, "One that serves no metrics.");
     reply!("info-events", "info", "Info", later_info(), "One that publishes events.");
     reply!("register", "register", "View", new_view(), "Everything is null that may be.");
+    let instances = [1, 2].map(|number| View { name: name(&format!("web@{number}")), group: Some(name("web")), ..new_view() }).to_vec();
+    reply!("register-instances", "register", "[View]", instances, "With `instances` it is a list.");
+    reply!("execute-wait", "execute", "Executed", Executed { state: StateName::Running, ..executed() }, "It is ready.");
     reply!("unregister", "unregister", "Unregistered", unregistered(), "The name is free again.");
     reply!("execute", "execute", "Executed", executed(), "It was started.");
     reply!("quit", "quit", "Ended", ended(), "The tree is gone.");
@@ -626,6 +640,16 @@ fn errors() -> Vec<(&'static str, WireError)> {
         ("error-already_exists", error(ErrorCode::AlreadyExists, "web is registered with another definition; say `replace: true`")),
         ("error-already_running", error(ErrorCode::AlreadyRunning, "web runs already, as process 4100").with("pid", 4100)),
         ("error-not_running", error(ErrorCode::NotRunning, "web does not run")),
+        (
+            "error-not_running-required",
+            error(ErrorCode::NotRunning, "web requires db, which is fatal; start db first, or look why it does not run").with("name", "db"),
+        ),
+        (
+            "error-not_running-not_ready",
+            error(ErrorCode::NotRunning, "web did not get ready: it exited with code 3; it is exited now")
+                .with("cause", Cause::Exit.as_str())
+                .with("returncode", 3),
+        ),
         ("error-spawn_failed", spawn_failed()),
         ("error-permission_denied", error(ErrorCode::PermissionDenied, "the role \"read\" does not allow execute")),
         ("error-busy", error(ErrorCode::Busy, "web has too much to do; try again")),

@@ -47,7 +47,9 @@ impl From<Verb> for Task {
         Self::Ask(match verb {
             Verb::List { group, state } => Command::List(List { group, state, ..List::default() }),
             Verb::Status { name } => Command::Status(Status { name }),
-            Verb::Execute { name, extra: Extra { env, args } } => Command::Execute(Execute { name, args, env: env.into_iter().collect() }),
+            Verb::Execute { name, wait, start_timeout: timeout, extra: Extra { env, args } } => {
+                Command::Execute(Execute { name, args, env: env.into_iter().collect(), wait, timeout })
+            }
             Verb::Quit { target: Target { name, group, all }, stop: StopTimeout { stop_timeout: timeout } } => {
                 Command::Quit(Quit { name, group, all, timeout })
             }
@@ -101,6 +103,9 @@ const QUESTION: Duration = Duration::from_secs(5);
 /// How long work may take beyond the stop time-out that the request names: configured stop time-outs, dependants and a loaded host have their time.
 const WORK: Duration = Duration::from_secs(60);
 
+/// How long to wait for one to get ready where nobody says how long that may take: its definition does, and those of what it requires.
+const READINESS: Duration = Duration::from_secs(600);
+
 /// How long to wait for the answer: what the user said, else what the command may need.
 pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
     if let Some(seconds) = said {
@@ -111,6 +116,8 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         Command::Quit(Quit { timeout, .. }) | Command::Reap(Reap { timeout, .. }) | Command::Restart(Restart { timeout, .. }) => {
             work(*timeout)
         }
+        Command::Execute(Execute { timeout: Some(timeout), .. }) => work(Some(*timeout)),
+        Command::Execute(Execute { wait: true, timeout: None, .. }) => READINESS,
         Command::Register(_) | Command::Unregister(_) | Command::Execute(_) | Command::Shutdown(_) => work(None),
         Command::Ping(_)
         | Command::Info(_)
@@ -168,6 +175,7 @@ mod tests {
             ("status", json!({"command": "status"})),
             ("status web", json!({"command": "status", "name": "web"})),
             ("execute web", json!({"command": "execute", "name": "web"})),
+            ("execute --wait web --start-timeout 9.5", json!({"command": "execute", "name": "web", "wait": true, "timeout": 9.5})),
             (
                 "execute web --env A=b --env C= -- -x --all",
                 json!({"command": "execute", "name": "web", "env": {"A": "b", "C": ""}, "args": ["-x", "--all"]}),

@@ -47,15 +47,22 @@ pub enum Verb {
 
     /// Start a sub-process
     ///
-    /// Starts what is registered under NAME and tells its PID. One that runs already is an error (already_running). Words after -- are added to its
-    /// arguments, and --env to its environment, for this run only.
+    /// Starts what is registered under NAME and tells its PID. What it requires is started first where it does not run, and waited for until it is
+    /// ready. One that runs already is an error (already_running). Words after -- are added to its arguments, and --env to its environment, for this
+    /// run only. With --wait the answer comes once it is ready, or has exited with success; a start that fails before is an error that says why.
     #[command(
-        after_help = "Examples:\n  procmanctl execute registry\n  procmanctl execute camera --env LOG_LEVEL=debug -- --simulator",
+        after_help = "Examples:\n  procmanctl execute registry\n  procmanctl execute --wait registry\n  procmanctl execute camera --env LOG_LEVEL=debug -- --simulator",
         visible_alias = "start"
     )]
     Execute {
         /// Which sub-process
         name: Name,
+        /// Answer only once it is ready, or its start has failed
+        #[arg(long)]
+        wait: bool,
+        /// Seconds that the start may take before the daemon answers that it is not done (code timeout); it goes on
+        #[arg(long, value_name = "SECONDS", value_parser = parse::seconds)]
+        start_timeout: Option<Seconds>,
         /// What this run gets beyond the definition
         #[command(flatten)]
         extra: Extra,
@@ -64,7 +71,8 @@ pub enum Verb {
     /// End a sub-process and everything it has started
     ///
     /// Asks the whole process tree to end, waits up to the stop time-out, kills what is left, and tells what it took. One that does not run is no
-    /// error. It is not started again, whatever its restart policy. The exit code is 1 when a process outlives even SIGKILL.
+    /// error. It is not started again, whatever its restart policy. What requires it is ended before it; with --group and --all everything is ended
+    /// in the reverse of the order in which it depends on each other. The exit code is 1 when a process outlives even SIGKILL.
     #[command(
         after_help = "Examples:\n  procmanctl quit registry\n  procmanctl quit --group core --stop-timeout 10\n  procmanctl quit --all",
         visible_alias = "stop"
@@ -96,7 +104,8 @@ pub enum Verb {
 
     /// End a sub-process and start it again
     ///
-    /// A quit and then an execute. One that does not run is started. Words after -- and --env are for the new run only, and only with NAME.
+    /// A quit and then an execute. One that does not run is started. What requires it is left alone; with --group and --all everything is ended in
+    /// order, and then started in order. Words after -- and --env are for the new run only, and only with NAME.
     #[command(
         after_help = "Examples:\n  procmanctl restart registry\n  procmanctl restart camera --stop-timeout 10 -- --simulator\n  procmanctl restart --group core"
     )]
@@ -135,7 +144,8 @@ pub enum Verb {
     ///
     /// The file holds `[[process]]` tables as the daemon's configuration does: a name and the keys of that sub-process, with the same `[defaults]` table.
     /// A mistake is told with its line and key, and then nothing is registered. To register the same definition again is no error; another one under a
-    /// known name needs --replace. Relative paths are relative to the file.
+    /// known name needs --replace. Relative paths are relative to the file. Whom an entry names in `after` and `requires` must be known to the daemon,
+    /// or stand in the same file.
     #[command(
         after_help = "Examples:\n  procmanctl register camera.toml\n  procmanctl register --replace camera.toml\n  printf '[[process]]\\nname = \"nap\"\\ncmd = [\"sleep\", \"60\"]\\n' | procmanctl register -"
     )]
@@ -150,7 +160,7 @@ pub enum Verb {
 
     /// Forget a sub-process
     ///
-    /// The name is free again afterwards. One that runs is ended first, with its whole tree.
+    /// The name is free again afterwards. One that runs is ended first, with its whole tree. One that others require is not forgotten.
     #[command(after_help = "Examples:\n  procmanctl unregister nap", visible_alias = "remove")]
     Unregister {
         /// Which sub-process
@@ -303,7 +313,7 @@ pub enum Verb {
 
     /// Have the daemon leave
     ///
-    /// The sub-processes are quit first, in reverse order of their start.
+    /// The sub-processes are quit first, in the reverse of the order in which they depend on each other.
     #[command(after_help = "Examples:\n  procmanctl shutdown")]
     Shutdown,
 

@@ -42,8 +42,8 @@ pub(super) fn info(info: &Info, style: &Style) -> Report {
 }
 
 /// `register`
-pub(super) fn registered(view: &View) -> Report {
-    Report::done(format!("{}: registered, {}\n", view.name, view.state))
+pub(super) fn registered(views: &[View]) -> Report {
+    Report::done(views.iter().map(|view| format!("{}: registered, {}\n", view.name, view.state)).collect::<String>())
 }
 
 /// `unregister`

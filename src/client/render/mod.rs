@@ -84,7 +84,8 @@ pub fn report(command: &Command, answer: &Answer, style: &Style) -> Result<Repor
     Ok(match command {
         Command::Ping(_) => answers::pong(&answer.result()?, answer.endpoint(), style),
         Command::Info(_) => answers::info(&answer.result()?, style),
-        Command::Register(_) => answers::registered(&answer.result()?),
+        Command::Register(register) if register.definition.instances.is_some() => answers::registered(&answer.result::<Vec<_>>()?),
+        Command::Register(_) => answers::registered(&[answer.result()?]),
         Command::Unregister(_) => answers::unregistered(&answer.result()?),
         Command::Execute(_) => answers::executed(&[reply::Each::Done(answer.result()?)]),
         Command::Restart(restart) => answers::executed(&several(answer, is_one(&restart.target()))?),

@@ -232,18 +232,18 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                     Some(ExitStatus::Signalled { .. }) | None => true,
                 } || lived < self.policy.start_seconds
                     || never_ready;
-                self.end_run(End { status, cause: own_cause, by: EndedBy::Itself });
+                self.end_run(End { status, cause: own_cause, by: EndedBy::Itself, lived });
                 self.begin_stopping(None, self.stop, own_cause, EndedBy::Itself, Then::Decide { failed, lived }, now);
             }
             State::Stopping(stopping) if stopping.main.is_some() => {
-                stopping.main = None;
+                let lived = stopping.main.take().map_or(Duration::ZERO, |run| now.saturating_duration_since(run.started));
                 let gone = stopping.gone.take();
                 let (cause, by) = (stopping.cause, stopping.by);
                 if let Some(signal) = stopping.asking.take() {
                     // It did as it was asked; what it left behind was not.
                     self.effects.push(Effect::EndTree(signal));
                 }
-                self.end_run(End { status, cause, by });
+                self.end_run(End { status, cause, by, lived });
                 if let Some(report) = gone {
                     self.tree_gone(report, now, roll);
                 }

@@ -98,7 +98,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         let State::Spawning { stop } = &mut self.state else { return };
         let stop = stop.take();
         let by = stop.as_ref().map_or(EndedBy::Itself, |pending| pending.by);
-        self.end_run(End { status: None, cause: Cause::SpawnFailed, by });
+        self.end_run(End { status: None, cause: Cause::SpawnFailed, by, lived: Duration::ZERO });
         match stop.map(|pending| pending.then) {
             None => self.decide(true, Duration::ZERO, now, roll),
             Some(then) => {
@@ -113,7 +113,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         self.refuse_all(starters, &Refusal::Overtaken);
         let State::Spawning { stop } = &mut self.state else { return };
         let (by, then) = stop.take().map_or((EndedBy::Quit, Then::Rest), |pending| (pending.by, pending.then));
-        self.end_run(End { status: None, cause: Cause::Quit, by });
+        self.end_run(End { status: None, cause: Cause::Quit, by, lived: Duration::ZERO });
         self.answer_enders(&TreeReport::default());
         self.follow(then, now, roll);
     }

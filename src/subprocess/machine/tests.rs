@@ -471,7 +471,10 @@ fn a_failed_start_is_fatal_without_a_policy_and_a_failure_with_one() {
         world.act(&Action::Execute);
         world.act(&Action::SpawnFails);
         assert_eq!(world.machine.state(), expected);
-        assert_eq!(world.machine.last_end(), Some(End { status: None, cause: Cause::SpawnFailed, by: EndedBy::Itself }));
+        assert_eq!(
+            world.machine.last_end(),
+            Some(End { status: None, cause: Cause::SpawnFailed, by: EndedBy::Itself, lived: Duration::ZERO })
+        );
     }
 }
 

@@ -32,6 +32,8 @@ pub struct End {
     pub cause: Cause,
     /// Who had it ended.
     pub by: EndedBy,
+    /// How long its process lived.
+    pub lived: Duration,
 }
 
 /// What ending a tree did.

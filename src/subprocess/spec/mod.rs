@@ -1,8 +1,10 @@
 //! The definition of one sub-process with every default filled in and every value checked.
 //!
+//! - [`instances`]: one definition for several of them;
 //! - [`probe`]: how it is asked whether it is ready, whether it is well, and to end;
 //! - [`schedule`]: when it is started by the clock.
 
+pub mod instances;
 pub mod probe;
 pub mod schedule;
 
