@@ -77,7 +77,13 @@ fn to_file(directory: &Path) -> Outcome<Duration> {
 
 fn to_log(daemon: &mut Daemon, name: &Name, path: &Path) -> Outcome<(Duration, f64)> {
     let (began, before) = (Instant::now(), daemon.cpu_seconds()?);
-    daemon.ask::<Executed>(&Command::Execute(Execute { name: name.clone(), args: Vec::new(), env: Default::default(), wait: false, timeout: None }))?;
+    daemon.ask::<Executed>(&Command::Execute(Execute {
+        name: name.clone(),
+        args: Vec::new(),
+        env: Default::default(),
+        wait: false,
+        timeout: None,
+    }))?;
     let took = result(path, LINES, |time| daemon.let_pass(time))?;
     Ok((took, (daemon.cpu_seconds()? - before) / began.elapsed().as_secs_f64() * 100.0))
 }

@@ -12,6 +12,7 @@ use crate::control::{Bound, Limits, Publisher};
 use crate::protocol::reply::Capabilities;
 use crate::store::StateDir;
 use crate::subprocess::containment::{Groups, Place};
+use crate::subprocess::vigil::NotifySocket;
 use crate::sys::cgroup::Controllers;
 use crate::sys::limits::{Nofile, raise_nofile};
 use crate::sys::{probe, reaper, signals};
@@ -56,6 +57,7 @@ impl Prepared {
             .mode(0o755)
             .create(&config.runtime_dir)
             .map_err(|source| StartError::RuntimeDir { path: config.runtime_dir.display().to_string(), source })?;
+        NotifySocket::remove_stale(&config.runtime_dir);
 
         let context = zmq::Context::new();
         let limits = Limits::new(config.control.max_request_bytes);

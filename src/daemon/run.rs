@@ -37,6 +37,8 @@ use super::{orphans, service_manager, strays};
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs, or waits for another, must not keep the others
 /// from being served.
 const STARTS: Duration = Duration::from_secs(10);
+/// How long the programs that asked sub-processes how they are may take to end, once killed.
+const PROGRAMS: Duration = Duration::from_secs(2);
 /// How much longer each sub-process may take than its own stop time-out while leaving.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
@@ -113,13 +115,14 @@ impl Prepared {
         let reaped = Arc::new(Notify::new());
         let containment = Containment::new(groups.as_ref().map(|kept| kept.0.clone()));
         let spawner = Spawner::new(mains.clone(), nofile, containment, outputs.clone());
+        let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new()), spawner.clone(), forest.clone(), reaped.clone()));
         let supervisor = SupervisorHandle::new(|gate| Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
-            spawner: spawner.clone(),
+            spawner,
             mains: mains.clone(),
             gate,
-            vigil: Arc::new(VigilShared { ask: Arc::new(Asker::new()), spawner, forest: forest.clone() }),
+            vigil: vigil.clone(),
             runtime_dir: config.runtime_dir.clone(),
             reporter: Arc::new(bridge.clone()),
             reaped: reaped.clone(),
@@ -204,6 +207,9 @@ impl Prepared {
         service_manager::stopping();
         tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
         let left = leave_all(&supervisor, &mut signals).await;
+        if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
+            tracing::warn!("a program that asked a sub-process does not end");
+        }
         let strays = strays::end(&forest).await;
         drop(tokio::task::spawn_blocking(move || drop(groups)).await);
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.

@@ -1,5 +1,20 @@
-//! Asking a service one question.
+//! Asking a service one question. The daemon hands an [`Asker`] to those who watch over runs ([`crate::subprocess::vigil`]).
+//!
+//! - `zmq`: a request to a ZeroMQ socket; `http`: a `GET`; `connect`: a connection that is closed again at once;
+//! - `slow`: questions to the system that nobody can take back (a name's addresses, a file on a dead mount).
+//!
+//! A TCP service is never sent a byte: some die of what they do not understand, and none of a connection that is closed again.
 
+mod connect;
+mod http;
+mod slow;
+#[cfg(test)]
+mod tests;
+mod zmq;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -8,19 +23,84 @@ use futures_util::future::BoxFuture;
 use crate::subprocess::spec::probe::Probe;
 use crate::subprocess::vigil::Ask;
 
-/// Asks services.
-#[derive(Clone, Debug, Default)]
-pub struct Asker;
+use slow::Slow;
+
+/// Asks services. All clones are one.
+#[derive(Clone)]
+pub struct Asker(Arc<Shared>);
+
+struct Shared {
+    context: ::zmq::Context,
+    names: Slow<Result<Vec<SocketAddr>, String>>,
+    files: Slow<Result<(), String>>,
+}
+
+impl std::fmt::Debug for Asker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asker").finish_non_exhaustive()
+    }
+}
+
+impl Default for Asker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Asker {
-    /// One that asks.
+    /// One that asks. Its ZeroMQ context starts a thread with the first question that needs it.
     pub fn new() -> Self {
-        Self
+        Self(Arc::new(Shared { context: ::zmq::Context::new(), names: Slow::default(), files: Slow::default() }))
+    }
+
+    /// The addresses behind `HOST:PORT`, at least one.
+    async fn resolve(&self, address: &str) -> Result<Vec<SocketAddr>, String> {
+        if let Ok(address) = address.parse() {
+            return Ok(vec![address]);
+        }
+        let name = address.to_owned();
+        let look_up = move || {
+            let found = std::net::ToSocketAddrs::to_socket_addrs(name.as_str()).map(Iterator::collect::<Vec<_>>);
+            found.map_err(|error| format!("{name}: {error}")).and_then(|found| match found.is_empty() {
+                true => Err(format!("{name}: no address")),
+                false => Ok(found),
+            })
+        };
+        self.0.names.ask(address, look_up).await.unwrap_or_else(|| Err(format!("{address}: nobody could look it up")))
+    }
+
+    /// Whether a file is there.
+    async fn file(&self, path: &Path) -> Result<(), String> {
+        let file = path.to_owned();
+        let look = move || match std::fs::metadata(&file) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{}: {error}", file.display())),
+        };
+        let key = path.display().to_string();
+        self.0.files.ask(&key, look).await.unwrap_or_else(|| Err(format!("{key}: nobody could look")))
+    }
+
+    async fn once(self, probe: Probe) -> Result<(), String> {
+        match &probe {
+            Probe::Zmq(request) => zmq::ask(&self, request).await,
+            Probe::Tcp(address) => connect::tcp(&self.resolve(address).await?).await.map(drop),
+            Probe::Unix(path) => connect::unix(path).await,
+            Probe::Http(url) => http::ask(&self, url).await,
+            Probe::File(path) => self.file(path).await,
+            Probe::Exec(_) => Err("a program is not asked by this way".to_owned()),
+        }
     }
 }
 
 impl Ask for Asker {
-    fn ask(&self, _: &Probe, _: Duration) -> BoxFuture<'static, Result<(), String>> {
-        std::future::ready(Err("not built yet".to_owned())).boxed()
+    fn ask(&self, probe: &Probe, within: Duration) -> BoxFuture<'static, Result<(), String>> {
+        let (asker, probe) = (self.clone(), probe.clone());
+        async move {
+            match tokio::time::timeout(within, asker.once(probe)).await {
+                Ok(result) => result,
+                Err(_) => Err(format!("no answer within {} s", within.as_secs_f64())),
+            }
+        }
+        .boxed()
     }
 }

@@ -27,7 +27,6 @@ use super::published::{Health, Published, PublishedRun};
 use super::report::{Notice, Reporter, RunRecord};
 use super::spawn::{Launch, Operation, SpawnFailure, Spawned, Spawner};
 use super::spec::Spec;
-use super::spec::probe::{HealthSource, ReadySource};
 use super::streams;
 use super::tree::{Ender, Ending, Whole};
 use super::vigil::{self, NotifySocket, Sign, Vigil, VigilShared, WatchedRun};
@@ -360,7 +359,8 @@ impl Actor {
             Vigil::begin(WatchedRun { spec, launch, uuid, main: identity, notify, shared })
         });
         let main = Some(Main { fd, _guard: guard });
-        self.live = Some(Live { uuid, identity, main, ender: None, vigil, stop_request: None, group, _leases: leases, _root: root });
+        self.live =
+            Some(Live { uuid, identity, main, ender: None, vigil, refusal: None, stop_request: None, group, _leases: leases, _root: root });
         // An orphan may have stood behind this child while it was nobody's.
         self.shared.reaped.notify_one();
         Event::Spawned { pid: identity.pid }
@@ -570,9 +570,7 @@ impl Actor {
 
     /// Where a sub-process that says so itself will say that it is ready.
     fn notify_socket(&self, uuid: &str) -> Result<Option<NotifySocket>, SpawnFailure> {
-        let wanted = self.spec.ready.as_ref().is_some_and(|ready| ready.source == ReadySource::Notify)
-            || self.spec.health.as_ref().is_some_and(|health| matches!(health.source, HealthSource::Notify(_)));
-        if !wanted {
+        if !NotifySocket::is_wanted(&self.spec) {
             return Ok(None);
         }
         let bound = NotifySocket::bind(&self.shared.runtime_dir, uuid);
@@ -590,13 +588,17 @@ impl Actor {
         let (Some(live), Some(request)) = (&mut self.live, &self.spec.stop_request) else {
             return self.queued.push_back(Event::StopRequestFailed);
         };
+        live.stop_asking();
         let launch = self.begun.as_ref().map(|begun| begun.launch.clone()).unwrap_or_default();
-        live.stop_request = Some(vigil::ask_to_stop(self.spec.clone(), request.clone(), launch, self.shared.vigil.clone()).boxed());
+        live.stop_request = Some(
+            vigil::ask_to_stop(self.spec.clone(), request.clone(), launch, Some(live.identity.pid), self.shared.vigil.clone()).boxed(),
+        );
     }
 
     /// Counts a run that is over, and hands its record up.
     fn run_ended(&mut self, end: End) {
         let mut message = None;
+        let refusal = self.live.as_mut().and_then(|live| live.refusal.take());
         self.published.send_modify(|published| {
             let published = Arc::make_mut(published);
             *published.exits.entry(end.cause).or_default() += 1;
@@ -604,7 +606,10 @@ impl Actor {
             published.reloading = false;
             // What it said of itself while it lived is no reason for its end.
             if !matches!(end.cause, Cause::SpawnFailed | Cause::Health) {
-                published.message = (end.cause == Cause::StartTimeout).then(|| "it was not ready in time".to_owned());
+                published.message = (end.cause == Cause::StartTimeout).then(|| match &refusal {
+                    Some(refusal) => format!("it was not ready in time: {refusal}"),
+                    None => "it was not ready in time".to_owned(),
+                });
             }
             message = published.message.clone();
         });
@@ -631,6 +636,7 @@ impl Actor {
             return;
         };
         live.stop_request = None;
+        live.stop_asking();
         // The main gets it at once, without looking for the others first: that needs no further descriptor, and most trees are one process.
         let mut sent = None;
         if let Some(main) = &live.main {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{CString, OsString};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -28,6 +29,7 @@ use super::env_file;
 use super::gate::Closed;
 use super::spec::Spec;
 use super::streams::Streams;
+use super::vigil::NotifySocket;
 
 /// What one run gets besides the definition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -193,6 +195,8 @@ struct Job {
     spec: Arc<Spec>,
     launch: Launch,
     uuid: String,
+    /// Standard output and error, instead of what the definition says.
+    output: Option<OwnedFd>,
     reply: oneshot::Sender<Result<Spawned, SpawnFailure>>,
 }
 
@@ -218,9 +222,14 @@ impl Spawner {
 
     /// Starts a run; `uuid` becomes its marker. Answers once the program was executed, or was refused.
     pub async fn spawn(self, spec: Arc<Spec>, launch: Launch, uuid: String) -> Result<Spawned, SpawnFailure> {
+        self.spawn_into(spec, launch, uuid, None).await
+    }
+
+    /// The same, with standard output and error going here instead of where the definition says.
+    pub async fn spawn_into(self, spec: Arc<Spec>, launch: Launch, uuid: String, output: Option<OwnedFd>) -> Result<Spawned, SpawnFailure> {
         let failure = |errno| SpawnFailure { operation: Operation::Clone, errno, command: program_name(&spec) };
         let (reply, mut answer) = oneshot::channel();
-        self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, reply });
+        self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, output, reply });
         self.0.ready.notify_one();
         if let Err(error) = self.grow(THREADS)
             && self.0.lock().threads == 0
@@ -288,7 +297,7 @@ impl Shared {
     fn work(&self) {
         let cell = self.mains.cell();
         loop {
-            let job = {
+            let mut job = {
                 let mut queue = self.lock();
                 loop {
                     match queue.jobs.pop_front() {
@@ -302,7 +311,8 @@ impl Shared {
                 }
             };
             self.lock().working.insert(job.uuid.clone(), cell.clone());
-            let result = self.start(&job, &cell);
+            let output = job.output.take();
+            let result = self.start(&job, output, &cell);
             self.lock().working.remove(&job.uuid);
             if let Err(Ok(unwanted)) = job.reply.send(result) {
                 // Whoever asked is gone. Once ended, it is an orphan like any other.
@@ -314,13 +324,18 @@ impl Shared {
 
 impl Shared {
     /// Starts one run on the calling thread, whose cell this is.
-    fn start(&self, job: &Job, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
+    fn start(&self, job: &Job, output: Option<OwnedFd>, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
         let spec = &job.spec;
-        // Without an answer of the kernel there is nothing to hold back for: the start itself will tell what is wrong.
-        if descriptors_are_scarce().unwrap_or(false) {
+        // A program that asks how another one is belongs to the daemon's own work. Without an answer of the kernel there is nothing to hold back
+        // for: the start itself will tell what is wrong.
+        if output.is_none() && descriptors_are_scarce().unwrap_or(false) {
             return Err(SpawnFailure { operation: Operation::Reserve, errno: libc::EMFILE, command: program_name(spec) });
         }
-        let (program, leases) = prepare(spec, &job.launch, &job.uuid, &self.environment, self.nofile, &self.outputs)?;
+        let streams = || match output {
+            Some(output) => Streams::piped(output),
+            None => Streams::open(spec, &self.outputs),
+        };
+        let (program, leases) = prepare(spec, &job.launch, &job.uuid, &self.environment, self.nofile, streams)?;
         let mut group = self.containment.begin(spec, &job.uuid);
         let mut result = clone::spawn(&program, group.as_ref().map(|group| &**group.group()), cell);
         if let Err(CloneError { step: Step::Group, errno }) = result {
@@ -349,7 +364,7 @@ fn prepare(
     uuid: &str,
     inherited: &[(OsString, OsString)],
     nofile: Option<Nofile>,
-    outputs: &Outputs,
+    streams: impl FnOnce() -> Result<Streams, (Operation, i32)>,
 ) -> Result<(Program, Vec<Lease>), SpawnFailure> {
     let failure = |operation, errno| SpawnFailure { operation, errno, command: program_name(spec) };
     let invalid = |errno| failure(Operation::Execute, errno);
@@ -365,9 +380,10 @@ fn prepare(
     let account = Account::of(spec).map_err(|(operation, errno)| failure(operation, errno))?;
     let from_file = spec.env_file.as_ref().map(env_file::read).transpose().map_err(|(operation, errno)| failure(operation, errno))?;
     if let (Some(socket), Some(credentials)) = (&launch.notify_socket, &account.credentials) {
-        nix::unistd::chown(socket, Some(credentials.uid.into()), None).map_err(|errno| failure(Operation::BindNotify, errno as i32))?;
+        NotifySocket::give(socket, credentials.uid)
+            .map_err(|error| failure(Operation::BindNotify, error.raw_os_error().unwrap_or(libc::EIO)))?;
     }
-    let streams = Streams::open(spec, outputs).map_err(|(operation, errno)| failure(operation, errno))?;
+    let streams = streams().map_err(|(operation, errno)| failure(operation, errno))?;
     let mut environment: BTreeMap<OsString, OsString> = if spec.clear_env { BTreeMap::new() } else { inherited.iter().cloned().collect() };
     environment.extend(account.environment);
     let from_file = from_file.unwrap_or_default().into_iter();

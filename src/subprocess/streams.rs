@@ -24,6 +24,11 @@ pub(super) struct Streams {
 }
 
 impl Streams {
+    /// Both outputs go here, whatever the definition says.
+    pub(super) fn piped(output: OwnedFd) -> Result<Self, (Operation, i32)> {
+        Ok(Self { stdio: [open_null(false)?, Stdio::Owned(output), Stdio::LikeStdout], journal: None, leases: Vec::new() })
+    }
+
     /// Opens them.
     pub(super) fn open(spec: &Spec, outputs: &Outputs) -> Result<Self, (Operation, i32)> {
         let mut streams = Self { stdio: [open_null(false)?, Stdio::Inherit, Stdio::Inherit], journal: None, leases: Vec::new() };

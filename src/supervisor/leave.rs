@@ -42,7 +42,7 @@ impl SupervisorHandle {
         let mut left = Left::default();
         let mut quitting = FuturesUnordered::new();
         progress(rest.len());
-        while !*hurry.borrow() {
+        while !rest.is_empty() && !*hurry.borrow() {
             for handle in plan.next().iter().filter_map(|name| rest.get(name)) {
                 let handle = handle.clone();
                 quitting.push(async move { (quit(&handle, None).await, handle) });
@@ -56,10 +56,8 @@ impl SupervisorHandle {
                 }
                 // Those that are being quit are hurried, too, with the others.
                 Ok(_) = hurry.wait_for(|hurry| *hurry) => {}
-                else => return left,
-            }
-            if rest.is_empty() {
-                return left;
+                // All that are left were given up by the plan, which cannot be.
+                else => break,
             }
         }
         for survivors in join_all(rest.values().map(|handle| quit(handle, Some(Duration::ZERO)))).await {

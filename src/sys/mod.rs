@@ -4,6 +4,7 @@
 //! - [`cgroup`]: a process tree held by a control group;
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
+//! - [`datagram`]: messages of other processes, and who sent them;
 //! - [`signals`]: which signals reach this process;
 //! - [`file`]: holes in files, and the room of their file systems;
 //! - [`limits`]: resource limits of the daemon and what its children get back;
@@ -14,6 +15,7 @@
 
 pub mod cgroup;
 pub mod clone;
+pub mod datagram;
 pub mod file;
 pub mod limits;
 pub mod pidfd;

@@ -23,6 +23,8 @@ mod frames;
 #[cfg(test)]
 mod hanging;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod history;
 #[cfg(test)]
 mod leaving;
@@ -47,6 +49,8 @@ mod python;
 #[cfg(test)]
 mod quit;
 #[cfg(test)]
+mod ready;
+#[cfg(test)]
 mod reap;
 #[cfg(test)]
 mod runs;
@@ -56,6 +60,8 @@ mod scarce;
 mod schedule;
 #[cfg(test)]
 mod starting;
+#[cfg(test)]
+mod stop_request;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]

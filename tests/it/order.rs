@@ -9,11 +9,16 @@ use serde_json::{Value, json};
 
 use super::harness::{Daemon, Peer, Refused, Setup, frame, is_alive, until, value_of};
 
+/// A shell that waits for signals. It makes no child for that: one that is killed while it makes a child can leave that behind with the signal lost
+/// between fork and exec.
+fn waiting(name: &str, at_first: &str) -> String {
+    format!("mkfifo {{dir}}/{name}.fifo 2> /dev/null; exec 3<>{{dir}}/{name}.fifo; {at_first}; while :; do read x <&3; done")
+}
+
 /// A process that writes down in `noted` when it comes up and when it is asked to go.
 fn noting(name: &str, more: &str) -> String {
-    let script = format!(
-        "trap \"echo {name} down >> {{dir}}/noted; exit 0\" TERM; echo {name} up >> {{dir}}/noted; while :; do sleep 1000 & wait $!; done"
-    );
+    let waiting = waiting(name, &format!("echo {name} up >> {{dir}}/noted"));
+    let script = format!("trap \"echo {name} down >> {{dir}}/noted; exit 0\" TERM; {waiting}");
     format!("[[process]]\nname = '{name}'\ncmd = ['sh', '-c', '''{script}''']\nstop_timeout = 600\n{more}\n")
 }
 
@@ -99,7 +104,8 @@ fn pair(more: &str) -> String {
     let process = |me: &str, other: &str| {
         let meet = |what: &str| format!("touch {{dir}}/{me}.{what}; until [ -e {{dir}}/{other}.{what} ]; do sleep 0.01; done");
         let (up, down) = (meet("up"), meet("down"));
-        let script = format!("trap \"{down}; exit 0\" TERM; {up}; touch {{dir}}/{me}.ready; while :; do sleep 1000 & wait $!; done");
+        let waiting = waiting(me, &format!("{up}; touch {{dir}}/{me}.ready"));
+        let script = format!("trap \"{down}; exit 0\" TERM; {waiting}");
         let ready = ready_by(&format!("{me}.ready"));
         format!("[[process]]\nname = '{me}'\ncmd = ['sh', '-c', '''{script}''']\nstop_timeout = 600\n{ready}\n{more}\n")
     };

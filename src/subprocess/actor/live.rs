@@ -40,6 +40,8 @@ pub(super) struct Live {
     pub(super) ender: Option<Ender>,
     /// Watches over it until its main is reaped.
     pub(super) vigil: Option<Vigil>,
+    /// What the last try said why it was not ready, once it is being ended.
+    pub(super) refusal: Option<String>,
     /// The definition's request to stop, while it is being made.
     pub(super) stop_request: Option<BoxFuture<'static, Result<(), String>>>,
     /// Its control group, where it has one.
@@ -79,6 +81,16 @@ pub(super) enum Staged {
     Gate(Result<(), Closed>),
     /// There is a process, or there is none.
     Process(Result<Spawned, SpawnFailure>),
+}
+
+impl Live {
+    /// It is being ended: nobody asks it any more how it is.
+    pub(super) fn stop_asking(&mut self) {
+        if let Some(vigil) = &mut self.vigil {
+            self.refusal = self.refusal.take().or_else(|| vigil.refusal().map(str::to_owned));
+            vigil.stop_asking();
+        }
+    }
 }
 
 impl Spawning {

@@ -3,11 +3,13 @@
 //! - [`setup`]: a directory, a configuration and an environment, from which a daemon is started or a refused start is watched;
 //! - [`daemon`]: a running daemon; asks it, waits for facts, and proves at its end that nothing of it is left;
 //! - [`marked`]: the processes of one test, known by a variable in their environment;
+//! - [`python`]: services to supervise;
 //! - [`services`]: real services, unpacked from Debian's packages;
 //! - [`wire`]: raw ZeroMQ sockets, for frames that no proper client sends.
 
 mod daemon;
 mod marked;
+pub(crate) mod python;
 mod services;
 mod setup;
 mod wire;

@@ -1,0 +1,179 @@
+//! The socket at which a service says what it wants to say of itself: `$NOTIFY_SOCKET` of sd_notify(3), one for each run.
+//!
+//! A path socket, because an abstract one could be taken by anybody, and is reached from any mount namespace that shares our network. Who may
+//! speak is decided by the sender's credentials, message by message; the file's mode only keeps most others from trying.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
+use std::os::unix::net::UnixDatagram as StdDatagram;
+use std::path::{Path, PathBuf};
+
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
+use crate::subprocess::spec::Spec;
+use crate::subprocess::spec::probe::{HealthSource, ReadySource};
+use crate::sys::datagram::{self, Received};
+
+use super::message::MAX_MESSAGE;
+
+/// The directory of these sockets, below the runtime directory.
+const DIRECTORY: &str = "notify";
+
+/// A bound socket. Its file is removed when it is dropped.
+#[derive(Debug)]
+pub struct NotifySocket {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl NotifySocket {
+    /// Whether this definition needs one.
+    pub fn is_wanted(spec: &Spec) -> bool {
+        let ready = spec.ready.as_ref().is_some_and(|ready| ready.source == ReadySource::Notify);
+        ready || spec.health.as_ref().is_some_and(|health| matches!(health.source, HealthSource::Notify(_)))
+    }
+
+    /// Binds `<runtime_dir>/notify/<uuid>`. Needs the runtime.
+    ///
+    /// The file is for the daemon's own user alone (0600), except when that is root: a service that is started as root often becomes another user
+    /// by itself before it says that it is ready, so then anybody may send (0666, as with systemd's own socket). [`NotifySocket::give`] makes it
+    /// another user's.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or the path is longer than a socket's name may be (107 bytes, unix(7)).
+    pub fn bind(runtime_dir: &Path, uuid: &str) -> io::Result<Self> {
+        let directory = runtime_dir.join(DIRECTORY);
+        match DirBuilder::new().recursive(true).mode(0o711).create(&directory) {
+            Ok(()) => fs::set_permissions(&directory, Permissions::from_mode(0o711))?,
+            Err(error) => return Err(error),
+        }
+        let path = directory.join(uuid);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let socket = StdDatagram::bind(&path)?;
+        // From here on the file is removed again, whatever fails.
+        socket.set_nonblocking(true)?;
+        let bound = UnixDatagram::from_std(socket).map(|socket| Self { socket, path: path.clone() });
+        let bound = bound.inspect_err(|_| drop(fs::remove_file(&path)))?;
+        datagram::pass_credentials(&bound.socket)?;
+        fs::set_permissions(&bound.path, mode(nix::unistd::geteuid().as_raw()))?;
+        Ok(bound)
+    }
+
+    /// Makes the socket at `path` that of the user whom the service is started as.
+    pub fn give(path: &Path, uid: u32) -> io::Result<()> {
+        chown(path, Some(uid), None)?;
+        fs::set_permissions(path, mode(uid))
+    }
+
+    /// Removes what a daemon that was killed has left: sockets that nobody has bound any more. To be called before the first is bound.
+    pub fn remove_stale(runtime_dir: &Path) {
+        let Ok(entries) = fs::read_dir(runtime_dir.join(DIRECTORY)) else { return };
+        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket())) {
+            let abandoned = |probe: StdDatagram| probe.connect(entry.path()).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+            if StdDatagram::unbound().is_ok_and(abandoned) {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+    }
+
+    /// What the service is told of it: `NOTIFY_SOCKET`, and with `health.notify` the `WATCHDOG_USEC` within which it must say that it is alive.
+    ///
+    /// Without `WATCHDOG_PID`: the PID is not known before the process is there. sd_watchdog_enabled(3) then takes the interval as meant for
+    /// whoever finds it in its environment.
+    pub fn environment(&self, spec: &Spec) -> Vec<(String, String)> {
+        let mut environment = vec![("NOTIFY_SOCKET".to_owned(), self.path.display().to_string())];
+        if let Some(HealthSource::Notify(interval)) = spec.health.as_ref().map(|health| &health.source) {
+            environment.push(("WATCHDOG_USEC".to_owned(), interval.as_micros().to_string()));
+        }
+        environment
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next message.
+    pub(super) async fn receive(&self, buffer: &mut [u8; MAX_MESSAGE]) -> io::Result<Received> {
+        loop {
+            match self.socket.try_io(Interest::READABLE, || datagram::receive(&self.socket, buffer)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket.readable().await?,
+                result => return result,
+            }
+        }
+    }
+
+    /// The next message, if it has arrived.
+    pub(super) fn receive_now(&self, buffer: &mut [u8; MAX_MESSAGE]) -> Option<Received> {
+        datagram::receive(&self.socket, buffer).ok()
+    }
+}
+
+/// What the file lets whom do when the service is started as this user.
+fn mode(uid: u32) -> Permissions {
+    Permissions::from_mode(if uid == 0 { 0o666 } else { 0o600 })
+}
+
+impl Drop for NotifySocket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove a socket");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[tokio::test]
+    async fn it_is_there_for_one_run_and_gone_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = NotifySocket::bind(dir.path(), "a-b").unwrap();
+        let path = dir.path().join("notify/a-b");
+        assert_eq!(socket.path(), path);
+        let mode_of = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode_of(path.parent().unwrap()), 0o711);
+        assert_eq!(mode_of(&path), if nix::unistd::geteuid().is_root() { 0o666 } else { 0o600 });
+
+        let client = StdDatagram::unbound().unwrap();
+        client.send_to(b"READY=1", &path).unwrap();
+        let mut buffer = [0; MAX_MESSAGE];
+        let received = socket.receive(&mut buffer).await.unwrap();
+        assert_eq!((&buffer[..received.length], received.sender), (&b"READY=1"[..], Some(std::process::id())));
+        assert_eq!(socket.receive_now(&mut buffer), None);
+
+        NotifySocket::remove_stale(dir.path());
+        assert!(path.exists(), "one in use stays");
+        drop(socket);
+        assert!(!path.exists());
+
+        drop(StdDatagram::bind(&path).unwrap()); // a killed daemon leaves the file
+        fs::write(dir.path().join("notify/file"), "").unwrap();
+        NotifySocket::remove_stale(dir.path());
+        assert!(!path.exists() && dir.path().join("notify/file").exists());
+
+        drop(StdDatagram::bind(&path).unwrap());
+        NotifySocket::bind(dir.path(), "a-b").unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_users_socket_is_for_that_user_alone() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let socket = NotifySocket::bind(dir.path(), "x").unwrap();
+        NotifySocket::give(socket.path(), 65534).unwrap();
+        let metadata = fs::metadata(socket.path()).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o777), (65534, 0o600));
+    }
+}
