@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::protocol::{Cause, ErrorCode, Name, WireError};
 use crate::subprocess::gate::Closed;
-use crate::subprocess::spec::Problem;
 use crate::subprocess::spawn::Operation;
+use crate::subprocess::spec::Problem;
 use crate::subprocess::{CommandError, SpawnFailure, SubProcessHandle};
 use crate::supervisor::{RegisterError, StartError, UnregisterError};
 use crate::sys;

@@ -19,7 +19,7 @@ use crate::output::{Lease, Outputs};
 use crate::procfs::{self, Identity, MARKER};
 use crate::protocol::definition::LimitsDefinition;
 use crate::sys::clone::{self, CloneError, Program, Step};
-use crate::sys::limits::{Limit, Nofile, descriptors_are_scarce};
+use crate::sys::limits::{Limit, Nofile};
 use crate::sys::pidfd::PidFd;
 use crate::sys::reaper::{MainGuard, Mains};
 
@@ -27,6 +27,7 @@ use super::account::Account;
 use super::containment::{Containment, RunGroup};
 use super::env_file;
 use super::gate::Closed;
+use super::reserve::Reserve;
 use super::spec::Spec;
 use super::streams::Streams;
 use super::vigil::NotifySocket;
@@ -179,6 +180,7 @@ struct Shared {
     nofile: Option<Nofile>,
     containment: Containment,
     outputs: Outputs,
+    reserve: Reserve,
 }
 
 #[derive(Debug, Default)]
@@ -212,7 +214,8 @@ impl Spawner {
     /// `containment` says, and get their logs from `outputs`.
     pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment, outputs: Outputs) -> Self {
         let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
-        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile, containment, outputs }))
+        let (queue, ready, reserve) = (Mutex::default(), Condvar::new(), Reserve::new());
+        Self(Arc::new(Shared { queue, ready, mains, environment, nofile, containment, outputs, reserve }))
     }
 
     /// Where the logs are.
@@ -326,9 +329,8 @@ impl Shared {
     /// Starts one run on the calling thread, whose cell this is.
     fn start(&self, job: &Job, output: Option<OwnedFd>, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
         let spec = &job.spec;
-        // A program that asks how another one is belongs to the daemon's own work. Without an answer of the kernel there is nothing to hold back
-        // for: the start itself will tell what is wrong.
-        if output.is_none() && descriptors_are_scarce().unwrap_or(false) {
+        // A program that asks how another one is belongs to the daemon's own work.
+        if output.is_none() && self.reserve.is_touched_beside(self.mains.count()) {
             return Err(SpawnFailure { operation: Operation::Reserve, errno: libc::EMFILE, command: program_name(spec) });
         }
         let streams = || match output {

@@ -31,19 +31,13 @@ impl From<Nofile> for Limit {
     }
 }
 
-/// Whether fewer descriptors are free than starts of sub-processes must leave over: an eighth of the soft limit, at most 64.
-///
-/// A daemon without a free descriptor can take in no client, read no `/proc`, and so neither tell what is wrong nor end anything. The kernel gives
-/// the lowest number that is free (open(2)): one above the threshold says that none below it is left.
-pub fn descriptors_are_scarce() -> io::Result<bool> {
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let reserve = (soft / 8).min(64);
-    let lowest = match io::stderr().as_fd().try_clone_to_owned() {
-        Ok(fd) => fd,
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => return Ok(true),
-        Err(error) => return Err(error),
-    };
-    Ok(u64::try_from(lowest.as_raw_fd()).is_ok_and(|lowest| lowest >= soft - reserve))
+/// The lowest number that a new descriptor would get now (dup(2)); `None` when there is none left.
+pub fn lowest_free_descriptor() -> io::Result<Option<u64>> {
+    match io::stderr().as_fd().try_clone_to_owned() {
+        Ok(fd) => Ok(u64::try_from(fd.as_raw_fd()).ok()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Raises the daemon's own soft limit to its hard limit: it holds a handful of descriptors for each sub-process.

@@ -133,9 +133,8 @@ fn a_process_that_even_sigkill_does_not_end_is_told_of_and_awaited() {
         eprintln!("this host has no freezer of cgroup v1: nothing else keeps a process from SIGKILL on purpose");
         return;
     };
-    let daemon = Daemon::start(
-        "[[process]]\nname = 'frozen'\ncmd = ['sleep', '1000']\n[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\n",
-    );
+    let daemon =
+        Daemon::start("[[process]]\nname = 'frozen'\ncmd = ['sleep', '1000']\n[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\n");
     let pid = daemon.execute("frozen").pid;
     until("it is its program", || (stat_of(pid)?.name() == "sleep").then_some(()));
     freezer.freeze(pid);

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use nix::unistd::User;
 use procman::protocol::StateName;
-use procman::protocol::reply::{Each, Ended, View};
+use procman::protocol::event::{Event, StateChanged};
+use procman::protocol::reply::{Each, Ended, Replay, View};
 use procman::sys::pidfd::PidFd;
 use serde_json::{Value, json};
 
@@ -152,14 +153,14 @@ impl Site {
         now
     }
 
-    /// The changes of state so far: for each name, the place of each in the sequence, and the state that came.
-    fn changes(&self) -> BTreeMap<String, Vec<(u64, StateName)>> {
-        let replay: Value = self.daemon.call("events", json!({"since": 1}));
-        assert_eq!(replay["complete"], true);
-        let mut changes: BTreeMap<String, Vec<(u64, StateName)>> = BTreeMap::new();
-        for event in replay["events"].as_array().unwrap() {
-            if let (Some(name), Ok(to)) = (event["name"].as_str(), serde_json::from_value(event["to"].clone())) {
-                changes.entry(name.to_owned()).or_default().push((event["seq"].as_u64().unwrap(), to));
+    /// The changes of state so far, of each.
+    fn changes(&self) -> Changes {
+        let replay: Replay = self.daemon.call("events", json!({"since": 1}));
+        assert!(replay.complete);
+        let mut changes = Changes::new();
+        for event in replay.events {
+            if let Event::StateChanged(change) = event {
+                changes.entry(change.name.to_string()).or_default().push(change);
             }
         }
         changes
@@ -175,20 +176,24 @@ impl Site {
     }
 }
 
-/// The place in the sequence where it came to this state for the first (or the last) time.
+/// The changes of state, by name, in their order.
+type Changes = BTreeMap<String, Vec<StateChanged>>;
+
+/// When it came to this state for the first time.
 #[track_caller]
-fn first(changes: &BTreeMap<String, Vec<(u64, StateName)>>, name: &str, state: StateName) -> u64 {
-    changes[name].iter().find(|(_, to)| *to == state).unwrap_or_else(|| panic!("{name} was never {state}: {:?}", changes[name])).0
+fn first<'a>(changes: &'a Changes, name: &str, state: StateName) -> &'a StateChanged {
+    changes[name].iter().find(|change| change.to == state).unwrap_or_else(|| panic!("{name} was never {state}: {:?}", changes[name]))
 }
 
+/// When it came to this state for the last time.
 #[track_caller]
-fn last(changes: &BTreeMap<String, Vec<(u64, StateName)>>, name: &str, state: StateName) -> u64 {
-    changes[name].iter().rfind(|(_, to)| *to == state).unwrap_or_else(|| panic!("{name} was never {state}: {:?}", changes[name])).0
+fn last<'a>(changes: &'a Changes, name: &str, state: StateName) -> &'a StateChanged {
+    changes[name].iter().rfind(|change| change.to == state).unwrap_or_else(|| panic!("{name} was never {state}: {:?}", changes[name]))
 }
 
 #[test]
 fn twelve_real_services_start_in_order_survive_each_kill_and_stop_in_reverse() {
-    let site = Site::start();
+    let mut site = Site::start();
     let names = site.names();
     assert_eq!(names.len(), 12);
     let kinds = ["notify", "zmq", "tcp", "unix", "http", "exec", "file", "delay"];
@@ -196,7 +201,7 @@ fn twelve_real_services_start_in_order_survive_each_kill_and_stop_in_reverse() {
     assert!(kinds.iter().all(|kind| ready.iter().any(|ready| ready.contains_key(*kind))), "every kind of readiness is there");
 
     let begun = site.all_ready();
-    starts_are_in_order(&site);
+    starts_are_in_order(&site, &begun);
     assert!(begun.values().all(|view| view.restarts == 0), "none had to try twice: {begun:?}");
     let mut readings = site.works(0);
 
@@ -210,7 +215,10 @@ fn twelve_real_services_start_in_order_survive_each_kill_and_stop_in_reverse() {
         });
         let views = site.all_ready();
         for (other, view) in &views {
-            assert_eq!((view.pid == pids[other], view.restarts), (other != name, u64::from(other == name || restarted(&names, name, other))));
+            assert_eq!(
+                (view.pid == pids[other], view.restarts),
+                (other != name, u64::from(other == name || restarted(&names, name, other)))
+            );
         }
         pids = views.into_iter().map(|(name, view)| (name, view.pid)).collect();
         readings = site.works(readings);
@@ -223,7 +231,18 @@ fn twelve_real_services_start_in_order_survive_each_kill_and_stop_in_reverse() {
         assert_eq!((ended.survivors, &ended.killed[..]), (0, &[][..]), "{ended:?}");
     }
     stops_are_in_reverse(&site);
-    leaves_nothing(site);
+    leaves_nothing(&site);
+
+    // The last one brings all it requires along; and the daemon, when it leaves, ends them in reverse, too.
+    site.daemon.execute("proxy");
+    within(PATIENCE, "the proxy and what it requires are ready", || site.daemon.view("proxy").ready.then_some(()));
+    let kept = within(PATIENCE, "the readings are there", || site.readings());
+    assert!(kept >= readings, "{kept} of {readings} readings were kept");
+    site.daemon.signal(libc::SIGTERM);
+    site.daemon.wait_exit();
+    leaving_is_in_reverse(&site);
+    leaves_nothing(&site);
+    site.daemon.stop();
 }
 
 /// Whether it was its turn to be killed before.
@@ -231,25 +250,30 @@ fn restarted(names: &[&str], now: &str, name: &str) -> bool {
     names.iter().take_while(|it| **it != now).any(|it| *it == name)
 }
 
-/// Each started only once all that it requires were ready; those that need nothing did not wait for each other.
+/// The process of each was started only once all that it requires were ready; those that require nothing did not wait for each other.
 #[track_caller]
-fn starts_are_in_order(site: &Site) {
+fn starts_are_in_order(site: &Site, views: &BTreeMap<String, View>) {
     let changes = site.changes();
+    let started_at = |name: &str| views[name].started_at.unwrap();
     let requires = site.pairs("requires");
     assert!(requires.len() >= 10, "{requires:?}");
     for (name, required) in &requires {
-        let (ready, started) = (first(&changes, required, StateName::Running), first(&changes, name, StateName::Starting));
-        assert!(ready < started, "{name} was started before {required} was ready: {changes:?}");
+        let ready = first(&changes, required, StateName::Running);
+        assert!(ready.seq < first(&changes, name, StateName::Running).seq, "{name} was ready before {required}: {changes:?}");
+        assert!(ready.time < started_at(name) + CLOCKS, "{name} was started before {required} was ready: {views:?}, {changes:?}");
     }
     for (name, earlier) in site.pairs("after") {
-        assert!(first(&changes, earlier, StateName::Starting) < first(&changes, name, StateName::Starting), "{name}, {earlier}: {changes:?}");
+        assert!(started_at(earlier) < started_at(name), "{name}, {earlier}: {views:?}");
     }
     let waiting: BTreeSet<&str> = requires.iter().map(|(name, _)| *name).collect();
-    let slowest = first(&changes, "database", StateName::Running);
+    let slowest = first(&changes, "database", StateName::Running).time;
     for name in site.names().into_iter().filter(|name| !waiting.contains(name)) {
-        assert!(first(&changes, name, StateName::Starting) < slowest, "{name} waited for the database: {changes:?}");
+        assert!(started_at(name) < slowest, "{name} waited for the database: {views:?}");
     }
 }
+
+/// An event bears the time at which it is published, a process that at which it was made: the one that follows may be noted a moment earlier.
+const CLOCKS: f64 = 0.02;
 
 /// Each was asked to end only once nothing was left of all that needs it.
 #[track_caller]
@@ -259,15 +283,32 @@ fn stops_are_in_reverse(site: &Site) {
     let ended_at = |name: &str| history.iter().find(|run| run["name"] == name).and_then(|run| run["ended_at"].as_f64()).unwrap();
     for (name, needed) in [site.pairs("requires"), site.pairs("after")].concat() {
         let (gone, asked) = (last(&changes, name, StateName::Stopped), last(&changes, needed, StateName::Stopping));
-        assert!(gone < asked, "{needed} was asked to end before {name} was gone: {changes:?}");
+        assert!(gone.seq < asked.seq, "{needed} was asked to end before {name} was gone: {changes:?}");
         assert!(ended_at(name) <= ended_at(needed), "{name}, {needed}: {history:?}");
     }
     assert!(history.iter().all(|run| run["cause"] == "quit"), "{history:?}");
 }
 
+/// The same of the daemon's own leaving, as its log tells.
+#[track_caller]
+fn leaving_is_in_reverse(site: &Site) {
+    let log = site.daemon.read("log");
+    let lines: Vec<&str> = log.lines().collect();
+    let when = |name: &str, to: &str| {
+        let words = ["state changed".to_owned(), format!("name=\"{name}\""), format!("to=\"{to}\"")];
+        lines.iter().rposition(|line| words.iter().all(|word| line.contains(word))).unwrap_or_else(|| panic!("{name} was never {to}"))
+    };
+    let leaving = lines.iter().rposition(|line| line.contains("leaving")).unwrap_or_default();
+    let both: Vec<(&str, &str)> = site.pairs("requires").into_iter().filter(|(name, _)| when(name, "stopping") > leaving).collect();
+    assert!(both.len() >= 6, "{both:?}");
+    for (name, required) in both {
+        assert!(when(name, "stopped") < when(required, "stopping"), "{required} was asked to end before {name} was gone");
+    }
+}
+
 /// No process, no port, no file lock, and none of the files that say that a service runs.
 #[track_caller]
-fn leaves_nothing(site: Site) {
+fn leaves_nothing(site: &Site) {
     let left: Vec<u32> = site._strays.all().collect();
     assert!(left.is_empty(), "these are left: {left:?}");
     for (said, port) in &site.ports {
@@ -278,10 +319,9 @@ fn leaves_nothing(site: Site) {
         let inode = fs::symlink_metadata(&file).unwrap().ino();
         assert!(!locks.contains(&format!(":{inode} ")), "{} is locked: {locks}", file.display());
     }
-    for file in ["site/database/cluster/postmaster.pid", "site/nginx.pid"] {
+    for file in ["site/database/cluster/postmaster.pid", "site/nginx.pid", "site/bus.sock"] {
         assert!(!site.daemon.path(file).exists(), "{file} is left");
     }
-    site.daemon.stop();
 }
 
 /// Every file below a directory.
