@@ -8,10 +8,11 @@ TOOLS := $(CURDIR)/target/tools/debian/usr/bin
 help:
 	@echo 'make run    build procmand and run it on the demonstration, config/demo.toml; Ctrl-C ends it'
 	@echo 'make test   all tests'
-	@echo 'make bench  speed and memory, as ratios against bare system calls and libzmq (a few minutes; best on a quiet machine)'
+	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'
 	@echo
-	@echo 'With apt they install what they miss: libzmq for run, Python with pyzmq, and services such as PostgreSQL and Prometheus (unpacked below target/) for test.'
+	@echo 'With apt they install what they miss: libzmq for run, Python with pyzmq for test, and services such as PostgreSQL (unpacked below target/);'
+	@echo 'supervisor and circus from PyPI (below target/) for bench.'
 
 run: needs
 	$(CARGO) build --release --bins

@@ -8,8 +8,9 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 use procman::client::{Client, ClientOptions};
-use procman::procfs;
 use procman::protocol::codec::{decode_reply, encode_request};
 use procman::protocol::definition::Definition;
 use procman::protocol::envelope::Reply;
@@ -27,6 +28,9 @@ pub(crate) const SLEEP: [&str; 2] = ["/bin/sleep", "1000"];
 /// How long anything may take that is not itself measured.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Requests that wait for their answers at a time: below what one client may have in work.
+const PIPELINE: usize = 500;
+
 /// How long the daemon may take to leave.
 const LEAVING: Duration = Duration::from_secs(120);
 
@@ -39,6 +43,32 @@ pub(crate) struct Daemon {
     _directory: tempfile::TempDir,
 }
 
+/// How a daemon holds the processes of a run together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Containment {
+    /// As it comes: by control groups, where it may make them.
+    Best,
+    /// Without them.
+    Forest,
+}
+
+impl Containment {
+    /// Those that differ on this host, each with what is said of it behind what is measured.
+    pub(crate) fn kinds() -> Outcome<Vec<(Self, &'static str)>> {
+        let daemon = Daemon::start()?;
+        let groups = daemon.info.capabilities.cgroup;
+        daemon.leave()?;
+        Ok(if groups { vec![(Self::Best, ""), (Self::Forest, ", without cgroups")] } else { vec![(Self::Best, ", without cgroups")] })
+    }
+
+    fn configuration(self) -> &'static str {
+        match self {
+            Self::Best => "",
+            Self::Forest => "daemon.cgroup = 'off'\n",
+        }
+    }
+}
+
 /// Memory of a process in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryUse {
@@ -49,13 +79,16 @@ pub(crate) struct MemoryUse {
 impl Daemon {
     /// A daemon without sub-processes, at a Unix socket and at a free port of the loopback interface.
     pub(crate) fn start() -> Outcome<Self> {
+        Self::start_with(Containment::Best)
+    }
+
+    /// The same with this way to hold processes together.
+    pub(crate) fn start_with(containment: Containment) -> Outcome<Self> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("floors.toml");
-        fs::write(
-            &config,
-            "daemon = { state_dir = 'state', runtime_dir = 'run' }\nmetrics.listen = '127.0.0.1:0'\n\
-             control.endpoints = ['ipc://./run/control.sock', 'tcp://127.0.0.1:*']\n",
-        )?;
+        let common = "daemon.state_dir = 'state'\ndaemon.runtime_dir = 'run'\nmetrics.listen = '127.0.0.1:0'\n\
+                      control.endpoints = ['ipc://./run/control.sock', 'tcp://127.0.0.1:*']\n";
+        fs::write(&config, format!("{common}{}", containment.configuration()))?;
         let log = directory.path().join("log");
         let mut process = Process::new(env!("CARGO_BIN_EXE_procmand"))
             .arg("--config")
@@ -103,10 +136,15 @@ impl Daemon {
     pub(crate) fn register(&mut self, names: &[Name]) -> Outcome<()> {
         for name in names {
             let definition = Definition { cmd: Some(SLEEP.map(str::to_owned).into()), ..Definition::default() };
-            let register = Register { name: name.clone(), replace: false, definition };
-            self.ask::<procman::protocol::reply::View>(&Command::Register(Box::new(register)))?;
+            self.define(name, definition)?;
         }
         Ok(())
+    }
+
+    /// Registers one of another kind.
+    pub(crate) fn define(&mut self, name: &Name, definition: Definition) -> Outcome<()> {
+        let register = Register { name: name.clone(), replace: false, definition };
+        self.ask::<procman::protocol::reply::View>(&Command::Register(Box::new(register))).map(drop)
     }
 
     /// Starts them, one after the other.
@@ -117,22 +155,23 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts them, all asked for before the first answer is read.
+    /// Starts them, [`PIPELINE`] asked for ahead of the answers.
     pub(crate) fn execute_pipelined(&self, names: &[Name]) -> Outcome<()> {
         let context = zmq::Context::new();
         let dealer = context.socket(zmq::DEALER)?;
         dealer.set_rcvtimeo(i32::try_from(PATIENCE.as_millis())?)?;
         dealer.set_linger(0)?;
         dealer.connect(&self.endpoint("ipc")?)?;
-        for name in names {
-            dealer.send_multipart([Vec::new(), encode_request(&execute(name), None)?], 0)?;
-        }
+        let ask = |name| -> Outcome<()> { Ok(dealer.send_multipart([Vec::new(), encode_request(&execute(name), None)?], 0)?) };
+        let mut ahead = names.iter();
+        ahead.by_ref().take(PIPELINE).try_for_each(ask)?;
         for _ in names {
             let frames = dealer.recv_multipart(0)?;
             let reply: Reply<Executed> = decode_reply(frames.last().ok_or("an answer without a frame")?)?;
             if let Some(error) = reply.error {
                 return Err(error.to_string().into());
             }
+            ahead.next().map_or(Ok(()), ask)?;
         }
         Ok(())
     }
@@ -179,12 +218,20 @@ impl Daemon {
 
     /// Seconds of processor time that it has used.
     pub(crate) fn cpu_seconds(&self) -> Outcome<f64> {
-        let stat = procfs::read_stat(self.process.id())?;
-        Ok(stat.ticks() as f64 / procfs::clock_ticks() as f64)
+        // Finer than the clock ticks of proc_pid_stat(5), of which an idle daemon takes a handful (clock_getcpuclockid(3)).
+        let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(self.process.id())?))?;
+        Ok(Duration::from(clock.now()?).as_secs_f64())
     }
 
     /// The value of one series of its metrics.
     pub(crate) fn metric(&self, series: &str) -> Outcome<f64> {
+        let page = self.scrape()?;
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+        Ok(value.ok_or_else(|| format!("there is no series {series}"))?)
+    }
+
+    /// All of its metrics, as it serves them.
+    pub(crate) fn scrape(&self) -> Outcome<String> {
         let url = self.info.metrics_endpoint.as_deref().ok_or("the daemon serves no metrics")?;
         let address = url.trim_start_matches("http://").trim_end_matches("/metrics");
         let mut stream = TcpStream::connect(address)?;
@@ -192,8 +239,7 @@ impl Daemon {
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
         let mut page = String::new();
         stream.read_to_string(&mut page)?;
-        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
-        Ok(value.ok_or_else(|| format!("there is no series {series}"))?)
+        Ok(page)
     }
 
     /// Asks it to leave and waits until it has.
@@ -234,7 +280,8 @@ fn execute(name: &Name) -> Command {
     Command::Execute(Execute { name: name.clone(), args: Vec::new(), env: std::collections::BTreeMap::new(), wait: false, timeout: None })
 }
 
-fn ended_within(fd: &PidFd, time: Duration) -> Outcome<bool> {
+/// Whether this process ends within this time.
+pub(crate) fn ended_within(fd: &PidFd, time: Duration) -> Outcome<bool> {
     let timeout = PollTimeout::try_from(time)?;
     Ok(poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout)? > 0)
 }

@@ -9,8 +9,8 @@ use crate::table::{Amount, Row};
 /// How long the processor time of a daemon that is left alone is watched.
 const WATCH: Duration = Duration::from_secs(5);
 
-/// Over [`WATCH`]: percent of one core, and the mean of the refresh passes.
-fn refresh_cost(daemon: &Daemon) -> Outcome<(Amount, Amount)> {
+/// Over [`WATCH`]: percent of one core, and the mean of the refresh passes in seconds.
+pub(crate) fn refresh_cost(daemon: &Daemon) -> Outcome<(Amount, Amount)> {
     let passes = || -> Outcome<(f64, f64)> {
         let metric = |part| daemon.metric(&format!("procman_refresh_duration_seconds_{part}"));
         Ok((metric("sum")?, metric("count")?))

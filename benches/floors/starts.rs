@@ -1,13 +1,13 @@
 //! Starting and stopping 500 processes, against a loop of `posix_spawn`, and of signals.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use procman::protocol::Signal;
 use procman::sys::pidfd::PidFd;
 
 use crate::Outcome;
-use crate::daemon::{Daemon, SLEEP, names};
+use crate::daemon::{Containment, Daemon, SLEEP, names};
 use crate::sample::Samples;
 use crate::table::{Amount, Row};
 
@@ -51,7 +51,15 @@ impl Drop for Sleepers {
 }
 
 pub(crate) fn measure() -> Outcome<Vec<Row>> {
-    let mut daemon = Daemon::start()?;
+    let mut rows = Vec::new();
+    for (containment, word) in Containment::kinds()? {
+        rows.extend(measure_with(containment, word)?);
+    }
+    Ok(rows)
+}
+
+fn measure_with(containment: Containment, word: &str) -> Outcome<[Row; 4]> {
+    let mut daemon = Daemon::start_with(containment)?;
     let names = names(0..PROCESSES)?;
     daemon.register(&names)?;
 
@@ -73,10 +81,11 @@ pub(crate) fn measure() -> Outcome<Vec<Row>> {
     daemon.leave()?;
     let leaving = began.elapsed();
 
-    Ok(vec![
-        Row::new("500 started, one request after the other", sequential.best()).against(bare.best(), "posix_spawn loop").ratio_at_most(1.5),
-        Row::new("500 started, requests pipelined", pipelined.best()).against(bare.best(), "posix_spawn loop").ratio_at_most(1.5),
-        Row::new("500 quit with one request", stop.best()).against(bare_stop.best(), "SIGTERM and wait").at_most(Amount::Seconds(2.0)),
-        Row::new("leaving with 500 running, in order", leaving),
+    let row = |what: &str, time: Duration| Row::new(format!("{what}{word}"), time);
+    Ok([
+        row("500 started, one request after the other", sequential.best()).against(bare.best(), "posix_spawn loop").ratio_at_most(1.5),
+        row("500 started, requests pipelined", pipelined.best()).against(bare.best(), "posix_spawn loop").ratio_at_most(1.5),
+        row("500 quit with one request", stop.best()).against(bare_stop.best(), "SIGTERM and wait").at_most(Amount::Seconds(2.0)),
+        row("leaving with 500 running, in order", leaving),
     ])
 }

@@ -17,13 +17,25 @@ impl Amount {
         }
     }
 
+    /// The share of each of so many.
+    pub(crate) fn per(self, count: usize) -> Self {
+        let count = count as f64;
+        match self {
+            Self::Seconds(number) => Self::Seconds(number / count),
+            Self::Bytes(number) => Self::Bytes(number / count),
+            Self::Percent(number) => Self::Percent(number / count),
+        }
+    }
+
     fn text(self) -> String {
         match self {
+            Self::Seconds(s) if s < 0.000_1 => format!("{:.1} µs", s * 1e6),
             Self::Seconds(s) if s < 0.001 => format!("{:.0} µs", s * 1e6),
             Self::Seconds(s) if s < 1.0 => format!("{:.2} ms", s * 1e3),
             Self::Seconds(s) => format!("{s:.2} s"),
             Self::Bytes(b) if b.abs() < 1024.0 * 1024.0 => format!("{:.1} KiB", b / 1024.0),
             Self::Bytes(b) => format!("{:.1} MiB", b / (1024.0 * 1024.0)),
+            Self::Percent(p) if p < 0.1 => format!("{p:.4} %"),
             Self::Percent(p) => format!("{p:.1} %"),
         }
     }
@@ -46,14 +58,20 @@ enum Target {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     measure: String,
-    ours: Amount,
+    /// Or why it was not measured.
+    ours: Result<Amount, &'static str>,
     floor: Option<(Amount, &'static str)>,
     target: Option<Target>,
 }
 
 impl Row {
     pub(crate) fn new(measure: impl Into<String>, ours: impl Into<Amount>) -> Self {
-        Self { measure: measure.into(), ours: ours.into(), floor: None, target: None }
+        Self { measure: measure.into(), ours: Ok(ours.into()), floor: None, target: None }
+    }
+
+    /// What could not be measured here, and why.
+    pub(crate) fn without(measure: impl Into<String>, why: &'static str) -> Self {
+        Self { measure: measure.into(), ours: Err(why), floor: None, target: None }
     }
 
     /// What it is compared with, and what that is.
@@ -72,18 +90,18 @@ impl Row {
     }
 
     fn ratio(&self) -> Option<f64> {
-        self.floor.map(|(floor, _)| self.ours.number() / floor.number())
+        Some(self.ours.ok()?.number() / self.floor?.0.number())
     }
 
     fn cells(&self) -> [String; 5] {
         let (target, met) = match self.target {
             Some(Target::Ratio(most)) => (format!("≤ {most:.2}"), self.ratio().is_some_and(|ratio| ratio <= most)),
-            Some(Target::Amount(most)) => (format!("≤ {}", most.text()), self.ours <= most),
+            Some(Target::Amount(most)) => (format!("≤ {}", most.text()), self.ours.is_ok_and(|ours| ours <= most)),
             None => (String::new(), true),
         };
         [
             self.measure.clone(),
-            self.ours.text(),
+            self.ours.map_or_else(str::to_owned, Amount::text),
             self.floor.map(|(floor, what)| format!("{} {what}", floor.text())).unwrap_or_default(),
             self.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
             if met { target } else { format!("{target}  missed") },

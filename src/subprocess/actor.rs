@@ -31,7 +31,7 @@ use super::streams;
 use super::tree::{Ender, Ending, Whole};
 use super::vigil::{self, NotifySocket, Sign, Vigil, VigilShared, WatchedRun};
 
-use live::{Begun, Live, Main, Spawning, Stage, Staged, exited, staged};
+use live::{Begun, Live, Main, Spawning, Stage, Staged, exited, staged, until};
 
 /// What all sub-processes of a daemon share.
 pub struct Shared {
@@ -190,7 +190,7 @@ impl Actor {
             ending = async { match ender { Some(ender) => ender.next().await, None => std::future::pending().await } } => Input::Ending(ending),
             sign = async { match vigil { Some(vigil) => vigil.next().await, None => std::future::pending().await } } => Input::Sign(sign),
             asked = async { match stop_request { Some(asked) => asked.await, None => std::future::pending().await } } => Input::StopRequested(asked),
-            () = async { match deadline { Some(at) => tokio::time::sleep_until(at.into()).await, None => std::future::pending().await } } => Input::Deadline,
+            () = async { match deadline { Some(at) => until(at).await, None => std::future::pending().await } } => Input::Deadline,
             message = self.mailbox.recv() => Input::Message(message),
         }
     }

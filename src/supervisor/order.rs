@@ -279,10 +279,11 @@ impl Order {
     }
 }
 
-/// A partial order that is being carried out: [`Plan::next`] gives out who may begin, [`Plan::done`] takes note.
+/// A partial order that is being carried out: [`Plan::next`] gives out who may begin, [`Plan::done`] takes note. Whoever depends on another by way of
+/// one that is not among them depends on it all the same.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// `None` for a name that stands for instances.
+    /// `None` for a name that stands for instances, and for who is not among those, but between them.
     vertices: Vec<Option<Name>>,
     index: HashMap<Name, usize>,
     /// For how many each still waits.
@@ -317,25 +318,19 @@ impl Plan {
             begun: 0,
             left: names.len(),
         };
-        let mut groups: HashMap<&Name, usize> = HashMap::new();
-        for (at, name) in names.iter().enumerate() {
-            for said in order.says.get(name).into_iter().flat_map(BTreeMap::keys) {
-                let first = if order.says.contains_key(said) {
-                    plan.index.get(said).copied()
-                } else {
-                    Some(*groups.entry(said).or_insert_with(|| {
-                        let group = plan.vertices.len();
-                        plan.vertices.push(None);
-                        plan.waits_for.push(0);
-                        plan.awaited_by.push(Vec::new());
-                        let instances: Vec<usize> =
-                            order.stands_for(said.as_str()).into_iter().filter_map(|name| plan.index.get(name).copied()).collect();
-                        instances.into_iter().for_each(|instance| plan.arrow(instance, group, reverse));
-                        group
-                    }))
-                };
-                if let Some(first) = first {
-                    plan.arrow(first, at, reverse);
+        let mut vertices: HashMap<&Name, usize> = names.iter().zip(0..).collect();
+        let mut open: Vec<&Name> = names.iter().filter(|name| order.says.contains_key(*name)).collect();
+        while let Some(name) = open.pop() {
+            for (first, _) in order.arrows(name) {
+                let at = *vertices.entry(first).or_insert_with(|| {
+                    open.push(first);
+                    plan.vertices.push(None);
+                    plan.waits_for.push(0);
+                    plan.awaited_by.push(Vec::new());
+                    plan.vertices.len() - 1
+                });
+                if let Some(then) = vertices.get(name) {
+                    plan.arrow(at, *then, reverse);
                 }
             }
         }
@@ -352,7 +347,7 @@ impl Plan {
         }
     }
 
-    /// These wait for nobody any more. What is no sub-process is done at once.
+    /// These wait for nobody any more. Who is not among them is done at once.
     fn release(&mut self, mut free: Vec<usize>) {
         while let Some(at) = free.pop() {
             match self.vertices.get(at) {

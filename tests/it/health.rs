@@ -61,12 +61,12 @@ fn one_that_hangs_is_started_anew() {
             service(
                 "tcp",
                 &tcp_text,
-                &format!("{AGAIN}\nstart_seconds = 0.5\nhealth = {{ tcp = '127.0.0.1:{tcp}', interval = 0.05, timeout = 0.5, failures = 2 }}"),
+                &format!("{AGAIN}\nready = {{ tcp = '127.0.0.1:{tcp}' }}\nhealth = {{ tcp = '127.0.0.1:{tcp}', interval = 0.05, timeout = 2, failures = 2 }}"),
             ),
             service(
                 "http",
                 &http_text,
-                &format!("{AGAIN}\nstart_seconds = 0.5\nhealth = {{ http = 'http://127.0.0.1:{http}/', interval = 0.05, timeout = 0.5, failures = 2 }}"),
+                &format!("{AGAIN}\nready = {{ tcp = '127.0.0.1:{http}' }}\nhealth = {{ http = 'http://127.0.0.1:{http}/', interval = 0.05, timeout = 2, failures = 2 }}"),
             ),
         ]
         .concat(),

@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use super::harness::{Daemon, Peer, Refused, Setup, frame, is_alive, until, value_of};
 
 /// A shell that waits for signals. It makes no child for that: one that is killed while it makes a child can leave that behind with the signal lost
-/// between fork and exec.
+/// between fork and exec; and one that it makes while it is being ended is asked to end, too.
 fn waiting(name: &str, at_first: &str) -> String {
     format!("mkfifo {{dir}}/{name}.fifo 2> /dev/null; exec 3<>{{dir}}/{name}.fifo; {at_first}; while :; do read x <&3; done")
 }
 
-/// A process that writes down in `noted` when it comes up and when it is asked to go.
+/// A process that writes down in `noted` when it comes up and when it is asked to go. While it is up there is a file `NAME.up`.
 fn noting(name: &str, more: &str) -> String {
-    let waiting = waiting(name, &format!("echo {name} up >> {{dir}}/noted"));
-    let script = format!("trap \"echo {name} down >> {{dir}}/noted; exit 0\" TERM; {waiting}");
+    let waiting = waiting(name, &format!("echo {name} up >> {{dir}}/noted; : > {{dir}}/{name}.up"));
+    let script = format!("trap \"echo {name} down >> {{dir}}/noted; exec rm -f {{dir}}/{name}.up\" TERM; {waiting}");
     format!("[[process]]\nname = '{name}'\ncmd = ['sh', '-c', '''{script}''']\nstop_timeout = 600\n{more}\n")
 }
 
@@ -102,9 +102,9 @@ fn the_daemon_starts_in_order_and_ends_in_reverse() {
 /// Two that come up, and end, only together: each waits until the other does the same.
 fn pair(more: &str) -> String {
     let process = |me: &str, other: &str| {
-        let meet = |what: &str| format!("touch {{dir}}/{me}.{what}; until [ -e {{dir}}/{other}.{what} ]; do sleep 0.01; done");
+        let meet = |what: &str| format!(": > {{dir}}/{me}.{what}; until [ -e {{dir}}/{other}.{what} ]; do sleep 0.01; done");
         let (up, down) = (meet("up"), meet("down"));
-        let waiting = waiting(me, &format!("{up}; touch {{dir}}/{me}.ready"));
+        let waiting = waiting(me, &format!("{up}; : > {{dir}}/{me}.ready"));
         let script = format!("trap \"{down}; exit 0\" TERM; {waiting}");
         let ready = ready_by(&format!("{me}.ready"));
         format!("[[process]]\nname = '{me}'\ncmd = ['sh', '-c', '''{script}''']\nstop_timeout = 600\n{ready}\n{more}\n")
@@ -220,11 +220,12 @@ fn one_that_has_done_its_work_satisfies_who_requires_it() {
 
 #[test]
 fn groups_and_all_end_in_reverse_and_what_requires_one_ends_before_it() {
+    let process = |name: &str, more: &str| noting(name, &format!("{}\n{more}", ready_by(&format!("{name}.up"))));
     let daemon = start(&[
-        noting("a", "group = 'base'"),
-        noting("b", "requires = ['a']\nautostart = true"),
-        noting("c", &format!("requires = ['b']\nautostart = true\n{}", ready_by("noted"))),
-        noting("d", "after = ['c']\nautostart = true\ngroup = 'base'"),
+        process("a", "group = 'base'"),
+        process("b", "requires = ['a']\nautostart = true"),
+        process("c", "requires = ['b']\nautostart = true"),
+        process("d", "after = ['c']\nautostart = true\ngroup = 'base'"),
     ]);
     noted(&daemon, 4);
     let ended: Vec<Each<Ended>> = daemon.call("quit", json!({"group": "base"}));
@@ -238,13 +239,12 @@ fn groups_and_all_end_in_reverse_and_what_requires_one_ends_before_it() {
         assert!(all.len() == 4 && all.iter().all(|each| matches!(each, Each::Done(_))), "{all:?}");
     };
     restart_all();
-    assert_eq!(noted(&daemon, 12)[8..11], ["a up", "b up", "c up"]);
+    assert_eq!(noted(&daemon, 12)[8..], ["a up", "b up", "c up", "d up"]);
     restart_all();
-    assert_eq!(noted(&daemon, 19)[12..19], ["d down", "c down", "b down", "a down", "a up", "b up", "c up"]);
-    noted(&daemon, 20);
+    assert_eq!(noted(&daemon, 20)[12..], ["d down", "c down", "b down", "a down", "a up", "b up", "c up", "d up"]);
     let pid = daemon.view("c").pid;
     let _: Vec<Each<Executed>> = daemon.call("restart", json!({"group": "base"}));
-    assert_eq!(noted(&daemon, 24)[20..22], ["d down", "a down"]);
+    assert_eq!(noted(&daemon, 24)[20..22], ["d down", "a down"], "by way of those that are left alone");
     assert_eq!(daemon.view("c").pid, pid, "what is not meant is left alone");
     let _: Ended = daemon.call("reap", json!({"name": "b"}));
     assert_eq!(noted(&daemon, 26)[24..], ["c down", "b down"]);

@@ -166,10 +166,11 @@ fn a_second_quit_can_only_shorten_the_first() {
     other.send(&[frame(&json!({"command": "quit", "name": "stubborn", "timeout": 1200}))]);
     let ended: Ended = daemon.call("quit", json!({"name": "stubborn", "timeout": 0}));
     assert_eq!((ended.survivors, ended.killed.len()), (0, 1));
-    for peer in [waiting, other] {
-        let reply = value_of(&peer.receive()[0]);
-        assert_eq!(serde_json::from_value::<Ended>(reply["result"].clone()).unwrap(), ended, "all hear the same");
-    }
+    let heard = |peer: Peer| serde_json::from_value::<Ended>(value_of(&peer.receive()[0])["result"].clone()).unwrap();
+    assert_eq!(heard(waiting), ended, "all hear the same");
+    // Nobody says which of two clients comes first: the other one may have come when all was over.
+    let other = heard(other);
+    assert!(other == ended || other == Ended { killed: vec![], ..ended.clone() }, "{other:?}");
 }
 
 #[test]

@@ -575,6 +575,8 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("list-items", "list", "[HostProcess]", vec![host_process()], "With `items` it is `processes`.");
     let one = ViewWithStatus { view: running_view(), status: Some(shy_status()) };
     reply!("status", "status", "ViewWithStatus", one, "One whose kernel does not show everything.");
+    let counted = ViewWithStatus { view: view(), status: Some(counted_status()) };
+    reply!("status-counted", "status", "ViewWithStatus", counted, "One whose memory is counted for the whole tree.");
     reply!("status-all", "status", "StatusOfAll", status_of_all(), "The daemon, one that runs, one that does not.");
     reply!("zombies", "zombies", "[NamedProcess]", vec![NamedProcess { cmdline: vec![], ..named_process() }], "A zombie.");
     reply!("processes", "processes", "[HostProcess]", vec![host_process()], "One process matches.");

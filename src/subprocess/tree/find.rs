@@ -44,12 +44,14 @@ pub(super) struct Finder {
     /// Who was there in the first look.
     first: Option<Vec<Identity>>,
     beyond: Beyond,
+    /// Nothing lives in the group or beyond it, so nothing ever will: what is left is to be reaped.
+    empty: bool,
 }
 
 impl Finder {
     /// `everywhere`: looks beyond a group, too, before it calls the tree gone.
     pub(super) fn new(forest: Arc<Forest>, whole: Whole, everywhere: bool) -> Self {
-        Self { forest, whole, first: None, beyond: if everywhere { Beyond::Unknown } else { Beyond::LastSeen } }
+        Self { forest, whole, first: None, beyond: if everywhere { Beyond::Unknown } else { Beyond::LastSeen }, empty: false }
     }
 
     /// The run.
@@ -101,6 +103,10 @@ impl Finder {
 
     /// By its group, and what is beyond that.
     async fn find_in_group(&mut self, group: Arc<RunGroup>, known: Vec<Identity>) -> io::Result<Found> {
+        if self.empty {
+            let unreaped = known.into_iter().filter(|identity| is_unreaped(*identity)).collect();
+            return Ok(Found { living: Vec::new(), unreaped, hidden: false, certain: true });
+        }
         let pids = group.members()?;
         let few = pids.len() + known.len() < FEW;
         // The group is asked last: who is listed no more may be on its last steps, and counts until the kernel says otherwise.
@@ -135,7 +141,9 @@ impl Finder {
         }
         living.sort_unstable();
         living.dedup();
-        Ok(Found { living, unreaped, hidden, certain: self.beyond == Beyond::None })
+        let certain = self.beyond == Beyond::None;
+        self.empty = certain && living.is_empty() && !hidden;
+        Ok(Found { living, unreaped, hidden, certain })
     }
 }
 

@@ -239,9 +239,18 @@ impl Group {
 
     /// What a file of it says.
     pub(super) fn read(&self, file: &str) -> io::Result<String> {
-        let mut text = String::new();
-        self.open_at(file, libc::O_RDONLY)?.read_to_string(&mut text)?;
-        Ok(text)
+        let mut file = self.open_at(file, libc::O_RDONLY)?;
+        let mut text = Vec::new();
+        // Most are shorter than this, and none says how long it is: asking for that would be two system calls more.
+        let mut buffer = [0; 1024];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return String::from_utf8(text).map_err(io::Error::other),
+                Ok(length) => text.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Writes a file of it, with one write(2): the kernel takes it whole or not at all.
