@@ -431,6 +431,8 @@ impl Actor {
                 Some(Event::Quit { token: Some(token), way: stop_way(&self.spec), by: EndedBy::Unregister })
             }
             Message::Scheduled { next } => {
+                // The schedule may have been taken away since it was looked at.
+                let next = next.filter(|_| self.spec.schedule.is_some());
                 self.published.send_modify(|published| Arc::make_mut(published).next_scheduled_at = next);
                 None
             }
