@@ -31,6 +31,13 @@ pub enum Verdict {
 }
 
 impl Restarts {
+    /// The same after a start that nobody asked for but a schedule: back-off begins anew, and the recent starts still count. Otherwise a schedule
+    /// that comes more often than the limit's interval would have the policy start without any limit.
+    #[must_use]
+    pub fn scheduled(self) -> Self {
+        Self { starts: self.starts, ..Self::default() }
+    }
+
     /// How many starts the policy made.
     pub fn made(&self) -> u64 {
         self.made

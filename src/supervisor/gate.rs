@@ -7,6 +7,8 @@ use futures_util::future::{BoxFuture, ready, try_join_all};
 
 use crate::protocol::{Cause, Name, StateName};
 use crate::subprocess::gate::{Closed, Gate};
+use crate::subprocess::machine::End;
+use crate::subprocess::spec::probe::ReadySource;
 use crate::subprocess::{Published, Spec, SubProcessHandle};
 
 use super::order::Link;
@@ -34,10 +36,15 @@ pub(super) fn standing(published: &Published) -> Standing {
 }
 
 /// Whether its last run ended by itself as it should: with success, and not so early that it counts as a start that failed.
+///
+/// What is asked whether it is ready may be a one-shot, whose end says as much. What has promised to say so itself (`ready.notify`) is a service: one
+/// that exits without a word has failed, as under systemd's `Type=notify`, and many such exit with 0.
 fn succeeded(published: &Published) -> bool {
     let policy = &published.spec.policy;
     let success = published.returncode().and_then(|code| u8::try_from(code).ok()).is_some_and(|code| policy.success_codes.contains(&code));
-    success && published.end.is_some_and(|end| end.cause == Cause::Exit && end.lived >= policy.start_seconds)
+    let promised = published.spec.ready.as_ref().is_some_and(|ready| matches!(ready.source, ReadySource::Notify));
+    let in_time = |end: End| end.lived >= policy.start_seconds && !(promised && end.unready);
+    success && published.end.is_some_and(|end| end.cause == Cause::Exit && in_time(end))
 }
 
 /// Whether nothing of it runs, and nothing is about to.

@@ -312,6 +312,8 @@ fn execute_waits_until_it_is_ready_or_has_failed() {
         never_ready("once", "exit 0", ""),
         never_ready("crash", "exit 3", "restart = 'always'"),
         never_ready("slow", "exec sleep 1000", "ready = { file = \"{dir}/never\", timeout = 0.1, interval = 0.01 }"),
+        never_ready("silent", "exit 0", "ready = { notify = true }"),
+        noting("user", "requires = ['silent']"),
     ]);
     let error = daemon.refusal("execute", json!({"name": "web", "wait": true, "timeout": 0.1}));
     assert!(error.code == ErrorCode::Timeout && error.message.contains("it is starting, and its start goes on"), "{error}");
@@ -329,6 +331,13 @@ fn execute_waits_until_it_is_ready_or_has_failed() {
     assert_eq!((&error.details["cause"], &error.details["returncode"]), (&"exit".into(), &3.into()));
     let error = daemon.refusal("execute", json!({"name": "slow", "wait": true}));
     assert!(error.code == ErrorCode::NotRunning && error.details["cause"] == "start_timeout".into(), "{error}");
+    let error = daemon.refusal("execute", json!({"name": "silent", "wait": true}));
+    assert!(
+        error.code == ErrorCode::NotRunning && error.message.contains("it exited with code 0"),
+        "it promised to say when it is ready: {error}"
+    );
+    let error = daemon.refusal("execute", json!({"name": "user"}));
+    assert!(error.code == ErrorCode::NotRunning && error.message.contains("silent"), "{error}");
 }
 
 /// One call of the real `procmanctl`: its exit code, what it printed, and what it said on standard error.

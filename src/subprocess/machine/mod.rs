@@ -225,14 +225,14 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         };
         match &mut self.state {
             State::Starting { .. } | State::Running { .. } => {
-                let never_ready = matches!(self.state, State::Starting { wait: Wait::Told { .. }, .. });
+                let unready = matches!(self.state, State::Starting { wait: Wait::Told { .. }, .. });
                 let lived = self.run().map_or(Duration::ZERO, |run| now.saturating_duration_since(run.started));
                 let failed = match status {
                     Some(ExitStatus::Exited(code)) => !u8::try_from(code).is_ok_and(|code| self.policy.success_codes.contains(&code)),
                     Some(ExitStatus::Signalled { .. }) | None => true,
                 } || lived < self.policy.start_seconds
-                    || never_ready;
-                self.end_run(End { status, cause: own_cause, by: EndedBy::Itself, lived });
+                    || unready;
+                self.end_run(End { status, cause: own_cause, by: EndedBy::Itself, lived, unready });
                 self.begin_stopping(None, self.stop, own_cause, EndedBy::Itself, Then::Decide { failed, lived }, now);
             }
             State::Stopping(stopping) if stopping.main.is_some() => {
@@ -243,7 +243,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                     // It did as it was asked; what it left behind was not.
                     self.effects.push(Effect::EndTree(signal));
                 }
-                self.end_run(End { status, cause, by, lived });
+                self.end_run(End { status, cause, by, lived, unready: false });
                 if let Some(report) = gone {
                     self.tree_gone(report, now, roll);
                 }

@@ -28,9 +28,12 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         }
     }
 
-    /// A start that somebody asked for is always tried: what the policy counted before is forgotten.
+    /// A start that somebody asked for is always tried: what the policy counted before is forgotten. One by a schedule is tried, too, but counts.
     pub(super) fn start_on_request(&mut self, tokens: Vec<Token>, launch: L, origin: Origin, now: Instant) {
-        self.restarts = Restarts::default();
+        let before = std::mem::take(&mut self.restarts);
+        if origin == Origin::Schedule {
+            self.restarts = before.scheduled();
+        }
         self.starters.extend(tokens);
         self.wanted = Wanted::Up;
         self.last_launch = launch;
@@ -98,7 +101,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         let State::Spawning { stop } = &mut self.state else { return };
         let stop = stop.take();
         let by = stop.as_ref().map_or(EndedBy::Itself, |pending| pending.by);
-        self.end_run(End { status: None, cause: Cause::SpawnFailed, by, lived: Duration::ZERO });
+        self.end_run(End { status: None, cause: Cause::SpawnFailed, by, lived: Duration::ZERO, unready: false });
         match stop.map(|pending| pending.then) {
             None => self.decide(true, Duration::ZERO, now, roll),
             Some(then) => {
@@ -113,7 +116,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         self.refuse_all(starters, &Refusal::Overtaken);
         let State::Spawning { stop } = &mut self.state else { return };
         let (by, then) = stop.take().map_or((EndedBy::Quit, Then::Rest), |pending| (pending.by, pending.then));
-        self.end_run(End { status: None, cause: Cause::Quit, by, lived: Duration::ZERO });
+        self.end_run(End { status: None, cause: Cause::Quit, by, lived: Duration::ZERO, unready: false });
         self.answer_enders(&TreeReport::default());
         self.follow(then, now, roll);
     }

@@ -473,7 +473,7 @@ fn a_failed_start_is_fatal_without_a_policy_and_a_failure_with_one() {
         assert_eq!(world.machine.state(), expected);
         assert_eq!(
             world.machine.last_end(),
-            Some(End { status: None, cause: Cause::SpawnFailed, by: EndedBy::Itself, lived: Duration::ZERO })
+            Some(End { status: None, cause: Cause::SpawnFailed, by: EndedBy::Itself, lived: Duration::ZERO, unready: false })
         );
     }
 }
@@ -635,4 +635,30 @@ fn an_hour_of_failing_at_once_makes_no_more_starts_than_are_allowed() {
             assert!(within <= 5, "{within} starts within 30 s");
         }
     }
+}
+
+#[test]
+fn starts_by_a_schedule_are_made_and_count() {
+    let mut world = World::new(Policy { restart: RestartPolicy::OnFailure, ..Policy::default() }, 0.5);
+    let mut by_policy = 0;
+    for second in 0..20 {
+        let due = world.now + Duration::from_secs(1);
+        if world.machine.is_at_rest() || world.machine.state() == StateName::Backoff {
+            world.told_to_rest = false;
+            let token = world.token();
+            world.give(Event::Execute { token, launch: 1, origin: Origin::Schedule });
+            world.act(&Action::SpawnSucceeds);
+            assert_eq!(world.machine.state(), StateName::Running, "at second {second}");
+        }
+        while world.machine.state() == StateName::Running {
+            die(&mut world, ExitStatus::Exited(1));
+            if world.machine.next_start().is_some_and(|next| next < due) {
+                world.act(&Action::DeadlineComes);
+                world.act(&Action::SpawnSucceeds);
+                by_policy += 1;
+            }
+        }
+        world.now = due;
+    }
+    assert!(by_policy <= 4, "the policy started {by_policy} times within 20 s, beside a start each second");
 }

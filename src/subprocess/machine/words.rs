@@ -34,6 +34,8 @@ pub struct End {
     pub by: EndedBy,
     /// How long its process lived.
     pub lived: Duration,
+    /// Whether it ended while it was still waited for to be ready.
+    pub unready: bool,
 }
 
 /// What ending a tree did.
