@@ -1,7 +1,7 @@
 # What one types here. Each target installs what it misses, as scripts/install-needs says.
 
 CARGO ?= cargo
-TOOLS := $(CURDIR)/target/tools/prometheus/usr/bin
+TOOLS := $(CURDIR)/target/tools/debian/usr/bin
 
 .PHONY: help run test bench lint needs needs-test needs-bench
 
@@ -11,7 +11,7 @@ help:
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'
 	@echo
-	@echo 'With apt they install what they miss: libzmq for run, Python with pyzmq and Prometheus (unpacked below target/) for test,'
+	@echo 'With apt they install what they miss: libzmq for run, Python with pyzmq for test, and services such as PostgreSQL (unpacked below target/);'
 	@echo 'supervisor and circus from PyPI (below target/) for bench.'
 
 run: needs

@@ -29,6 +29,10 @@
 //! [`subprocess::machine`] decides: events in, effects out. The actor carries the effects out, publishes what came of it, and only then answers.
 //! Reads never enter a mailbox: they come from what was last published.
 //!
+//! **One start.** An effect of the machine. The actor first asks the [`subprocess::gate`], behind which stands the supervisor's graph of what requires
+//! what; once that is open, a thread of the [`subprocess::spawn`] makes the process. A [`subprocess::vigil`] watches over the run from then on: it asks,
+//! by way of [`probe`], and listens at the socket of sd_notify(3), and what it says (ready, ill, another main process) is one more event of the machine.
+//!
 //! **One exit.** The pidfd of the process turns readable, its actor reaps it, the machine has what is left of the tree ended, and then asks the
 //! restart policy; a start that follows is one more effect.
 //!

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::protocol::{Cause, ErrorCode, Name, WireError};
 use crate::subprocess::gate::Closed;
+use crate::subprocess::spawn::Operation;
 use crate::subprocess::spec::Problem;
 use crate::subprocess::{CommandError, SpawnFailure, SubProcessHandle};
 use crate::supervisor::{RegisterError, StartError, UnregisterError};
@@ -160,7 +161,12 @@ pub fn command(name: &Name, error: CommandError) -> WireError {
 }
 
 fn spawn_failed(name: &Name, failure: &SpawnFailure) -> WireError {
-    WireError::new(ErrorCode::SpawnFailed, format!("{name} could not be started: {failure}"))
+    let message = format!("{name} could not be started: {failure}");
+    if failure.operation == Operation::Reserve {
+        // Descriptors come back when something ends.
+        return WireError::new(ErrorCode::Busy, message);
+    }
+    WireError::new(ErrorCode::SpawnFailed, message)
         .with("errno", failure.errno)
         .with("errno_name", sys::errno_name(failure.errno))
         .with("command", failure.command.as_str())

@@ -1,6 +1,12 @@
 //! The rim of one sub-process: one task that owns its process, feeds the machine and carries out what the machine says.
+//!
+//! - here: the loop, the mailbox, and what follows each event; `starts`, `ends`: the ways up and down; `signs`: what the watch over a run hears;
+//! - `live`: what there is of a run.
 
+mod ends;
 mod live;
+mod signs;
+mod starts;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -232,150 +238,6 @@ impl Actor {
         })
     }
 
-    /// The main has ended and is reaped. What it said last is heard first: it may have named another main process, and left.
-    fn main_exited(&mut self, status: Option<ExitStatus>) -> Option<Event<Launch, SpawnFailure>> {
-        let before = self.live.as_ref().map(|live| live.identity);
-        let signs = self.live.as_mut().and_then(|live| live.vigil.as_mut()).map(Vigil::drain).unwrap_or_default();
-        for sign in signs {
-            let event = self.take_sign(sign);
-            self.queued.extend(event);
-        }
-        self.shared.reaped.notify_one();
-        if self.live.as_ref().map(|live| live.identity) != before {
-            return self.queued.pop_front();
-        }
-        let mut oom = false;
-        if let Some(live) = &mut self.live {
-            (live.main, live.vigil, live.stop_request) = (None, None, None);
-            oom = live.group.as_ref().is_some_and(|group| group.oom_killed());
-        }
-        self.publish_run(|run| (run.pid, run.watched) = (None, None));
-        self.queued.push_back(Event::MainExited { status, oom });
-        self.queued.pop_front()
-    }
-
-    /// What the watch over a run has seen or heard.
-    fn take_sign(&mut self, sign: Sign) -> Option<Event<Launch, SpawnFailure>> {
-        match sign {
-            Sign::Ready => {
-                self.published.send_modify(|published| Arc::make_mut(published).reloading = false);
-                Some(Event::Ready)
-            }
-            Sign::Health(health) => {
-                self.published.send_modify(|published| Arc::make_mut(published).health = Some(health));
-                None
-            }
-            Sign::Unhealthy { message } => {
-                self.say(message);
-                Some(Event::Unhealthy)
-            }
-            Sign::Status(text) => {
-                self.published.send_modify(|published| Arc::make_mut(published).message = Some(text));
-                None
-            }
-            Sign::MainPid(identity) => self.move_main(identity),
-            Sign::Reloading => {
-                self.published.send_modify(|published| Arc::make_mut(published).reloading = true);
-                None
-            }
-            // It ends by itself, which is told when it has.
-            Sign::Stopping => None,
-            Sign::ExtendTimeout(more) => Some(Event::ExtendTimeout(more)),
-        }
-    }
-
-    /// Another process of the tree says that it is the main one: the former is an orphan like any other from here on.
-    fn move_main(&mut self, identity: Identity) -> Option<Event<Launch, SpawnFailure>> {
-        let live = self.live.as_mut()?;
-        if live.identity == identity {
-            return None;
-        }
-        let held = super::tree::hold(identity).and_then(|fd| fd.map(readiness::watch).transpose());
-        let fd = match held {
-            Ok(Some(fd)) => fd,
-            Ok(None) => {
-                tracing::warn!(name = %self.spec.name, pid = identity.pid, "the main process that it names has ended");
-                return None;
-            }
-            Err(error) => {
-                tracing::warn!(name = %self.spec.name, pid = identity.pid, %error, "cannot hold the main process that it names");
-                return None;
-            }
-        };
-        live.main = Some(Main { fd, _guard: self.shared.mains.claim(identity.pid) });
-        live._root = self.shared.forest.plant(&live.uuid, identity);
-        live.identity = identity;
-        let watched = self.shared.monitor.add(&live.uuid, identity, live.group.as_ref().map(|group| group.group().clone()));
-        self.publish_run(|run| (run.pid, run.watched) = (Some(identity.pid), Some(watched)));
-        // The former main may have ended already, and its guard may have been in the reaper's way.
-        self.shared.reaped.notify_one();
-        Some(Event::MainMoved { pid: identity.pid })
-    }
-
-    fn stop_requested(&mut self, result: Result<(), String>) -> Option<Event<Launch, SpawnFailure>> {
-        if let Some(live) = &mut self.live {
-            live.stop_request = None;
-        }
-        let error = result.err()?;
-        tracing::warn!(name = %self.spec.name, error, "the request to stop failed, the signal is sent instead");
-        Some(Event::StopRequestFailed)
-    }
-
-    /// Keeps words for the record of the run and for the view.
-    fn say(&self, message: String) {
-        self.published.send_modify(|published| Arc::make_mut(published).message = Some(message));
-    }
-
-    fn spawn_failed(&self, failure: SpawnFailure) -> Event<Launch, SpawnFailure> {
-        self.say(failure.to_string());
-        self.shared.reporter.report(&Notice::SpawnFailed { name: &self.spec.name, failure: &failure });
-        self.shared.reaped.notify_one();
-        Event::SpawnFailed { failure }
-    }
-
-    /// A new process is ours: keeps watch over it from here on.
-    fn take_process(&mut self, spawned: Spawned, notify: Option<NotifySocket>) -> Event<Launch, SpawnFailure> {
-        let Spawned { identity, fd, guard, group, started, started_at, leases } = spawned;
-        let Some(begun) = self.begun.as_mut().map(Arc::make_mut) else {
-            return self.give_up_process(identity, guard, &std::io::Error::from_raw_os_error(libc::ECANCELED));
-        };
-        (begun.pid, begun.started, begun.started_at) = (Some(identity.pid), started, started_at);
-        let (uuid, launch) = (begun.uuid.clone(), begun.launch.clone());
-        let fd = match readiness::watch(fd) {
-            Ok(fd) => fd,
-            Err(error) => return self.give_up_process(identity, guard, &error),
-        };
-        let watched: Watched = self.shared.monitor.add(&uuid, identity, group.as_ref().map(|group| group.group().clone()));
-        let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
-        self.published.send_modify(|published| {
-            let published = Arc::make_mut(published);
-            published.run =
-                Some(PublishedRun { uuid: uuid.clone(), pid: Some(identity.pid), started, started_at, number, watched: Some(watched) });
-        });
-        let root = self.shared.forest.plant(&uuid, identity);
-        let needs_vigil = self.spec.ready.is_some() || self.spec.health.is_some();
-        let vigil = needs_vigil.then(|| {
-            let (spec, uuid, shared) = (self.spec.clone(), uuid.clone(), self.shared.vigil.clone());
-            Vigil::begin(WatchedRun { spec, launch, uuid, main: identity, notify, shared })
-        });
-        let main = Some(Main { fd, _guard: guard });
-        self.live =
-            Some(Live { uuid, identity, main, ender: None, vigil, refusal: None, stop_request: None, group, _leases: leases, _root: root });
-        // An orphan may have stood behind this child while it was nobody's.
-        self.shared.reaped.notify_one();
-        Event::Spawned { pid: identity.pid }
-    }
-
-    /// A process that cannot be watched must not run: it is killed, and its guard keeps the reaper of orphans away until it is reaped.
-    fn give_up_process(&self, identity: Identity, guard: MainGuard, error: &std::io::Error) -> Event<Launch, SpawnFailure> {
-        let errno = error.raw_os_error().unwrap_or(libc::ENOMEM);
-        if let Ok(Some(fd)) = super::tree::hold(identity) {
-            drop(fd.send_signal(Signal::KILL.number()));
-        }
-        drop(guard);
-        self.spawn_failed(failure(Operation::Watch, errno, &self.spec))
-    }
-
     fn token(&mut self, reply: Reply) -> Token {
         self.tokens += 1;
         let token = Token(self.tokens);
@@ -431,6 +293,8 @@ impl Actor {
                 Some(Event::Quit { token: Some(token), way: stop_way(&self.spec), by: EndedBy::Unregister })
             }
             Message::Scheduled { next } => {
+                // The schedule may have been taken away since it was looked at.
+                let next = next.filter(|_| self.spec.schedule.is_some());
                 self.published.send_modify(|published| Arc::make_mut(published).next_scheduled_at = next);
                 None
             }
@@ -532,124 +396,6 @@ impl Actor {
         hasher.write_u64(self.tokens);
         // The upper 53 bits, which an f64 holds exactly.
         (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn spawn(&mut self, launch: Launch, origin: Origin) {
-        let uuid = uuid::Uuid::now_v1(&self.shared.node).to_string();
-        self.begun = Some(Begun::now(uuid, launch, origin));
-        self.published.send_modify(|published| {
-            let published = Arc::make_mut(published);
-            (published.message, published.reloading) = (None, false);
-            published.health = self.spec.health.as_ref().map(|_| Health::Unknown);
-            published.starts += 1;
-        });
-        match self.shared.gate.open(&self.spec) {
-            Some(gate) => self.spawning = Some(Spawning { stage: Stage::Gate(gate), notify: None, killer: JoinSet::new() }),
-            None => self.make_process(),
-        }
-    }
-
-    fn make_process(&mut self) {
-        let Some(begun) = self.begun.clone() else { return };
-        let (uuid, mut launch) = (begun.uuid.clone(), begun.launch.clone());
-        let notify = match self.notify_socket(&uuid) {
-            Ok(notify) => notify,
-            Err(failed) => {
-                let stage = Stage::Process(std::future::ready(Err(failed)).boxed());
-                self.spawning = Some(Spawning { stage, notify: None, killer: JoinSet::new() });
-                return;
-            }
-        };
-        if let Some(notify) = &notify {
-            launch.notify_socket = Some(notify.path().to_owned());
-            launch.env.extend(notify.environment(&self.spec));
-        }
-        let stage = Stage::Process(self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid).boxed());
-        self.spawning = Some(Spawning { stage, notify, killer: JoinSet::new() });
-    }
-
-    /// Where a sub-process that says so itself will say that it is ready.
-    fn notify_socket(&self, uuid: &str) -> Result<Option<NotifySocket>, SpawnFailure> {
-        if !NotifySocket::is_wanted(&self.spec) {
-            return Ok(None);
-        }
-        let bound = NotifySocket::bind(&self.shared.runtime_dir, uuid);
-        bound.map(Some).map_err(|error| failure(Operation::BindNotify, error.raw_os_error().unwrap_or(libc::EIO), &self.spec))
-    }
-
-    fn withdraw_spawn(&mut self) {
-        if matches!(&self.spawning, Some(Spawning { stage: Stage::Gate(_), .. })) {
-            self.spawning = None;
-            self.queued.push_back(Event::SpawnWithdrawn);
-        }
-    }
-
-    fn request_stop(&mut self) {
-        let (Some(live), Some(request)) = (&mut self.live, &self.spec.stop_request) else {
-            return self.queued.push_back(Event::StopRequestFailed);
-        };
-        live.stop_asking();
-        let launch = self.begun.as_ref().map(|begun| begun.launch.clone()).unwrap_or_default();
-        live.stop_request = Some(
-            vigil::ask_to_stop(self.spec.clone(), request.clone(), launch, Some(live.identity.pid), self.shared.vigil.clone()).boxed(),
-        );
-    }
-
-    /// Counts a run that is over, and hands its record up.
-    fn run_ended(&mut self, end: End) {
-        let mut message = None;
-        let refusal = self.live.as_mut().and_then(|live| live.refusal.take());
-        self.published.send_modify(|published| {
-            let published = Arc::make_mut(published);
-            *published.exits.entry(end.cause).or_default() += 1;
-            published.health = None;
-            published.reloading = false;
-            // What it said of itself while it lived is no reason for its end.
-            if !matches!(end.cause, Cause::SpawnFailed | Cause::Health) {
-                published.message = (end.cause == Cause::StartTimeout).then(|| match &refusal {
-                    Some(refusal) => format!("it was not ready in time: {refusal}"),
-                    None => "it was not ready in time".to_owned(),
-                });
-            }
-            message = published.message.clone();
-        });
-        let Some(begun) = self.begun.take() else { return };
-        let record = RunRecord {
-            uuid: begun.uuid.clone(),
-            pid: begun.pid,
-            args: begun.launch.args.clone(),
-            started_at: begun.started_at,
-            ended_at: SystemTime::now(),
-            lived: if begun.pid.is_some() { begun.started.elapsed() } else { Duration::ZERO },
-            status: end.status,
-            cause: end.cause,
-            started_by: begun.origin,
-            ended_by: end.by,
-            message,
-        };
-        self.shared.reporter.report(&Notice::RunEnded { name: &self.spec.name, record: &record });
-    }
-
-    fn end_tree(&mut self, signal: Signal) {
-        let Some(live) = &mut self.live else {
-            tracing::error!(name = %self.spec.name, "there is no tree to end");
-            return;
-        };
-        live.stop_request = None;
-        live.stop_asking();
-        // The main gets it at once, without looking for the others first: that needs no further descriptor, and most trees are one process.
-        let mut sent = None;
-        if let Some(main) = &live.main {
-            super::tree::send(main.fd.get_ref(), live.identity.pid, signal);
-            sent = Some(live.identity);
-        }
-        match &live.ender {
-            Some(ender) => ender.signal(signal, sent),
-            None => {
-                let whole = Whole { uuid: live.uuid.clone(), except: None, group: live.group.clone() };
-                live.ender = Some(Ender::begin(self.shared.forest.clone(), whole, signal, sent));
-            }
-        }
     }
 
     fn publish_run(&self, change: impl FnOnce(&mut PublishedRun)) {

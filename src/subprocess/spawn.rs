@@ -27,6 +27,7 @@ use super::account::Account;
 use super::containment::{Containment, RunGroup};
 use super::env_file;
 use super::gate::Closed;
+use super::reserve::Reserve;
 use super::spec::Spec;
 use super::streams::Streams;
 use super::vigil::NotifySocket;
@@ -76,6 +77,8 @@ pub enum Operation {
     OpenOutput(PathBuf),
     /// journald's socket.
     OpenJournal(PathBuf),
+    /// Descriptors beyond those that the daemon keeps for its own work.
+    Reserve,
     /// The process itself: memory, the limit on processes.
     Clone,
     /// Becoming its user, and of its groups.
@@ -123,6 +126,10 @@ impl SpawnFailure {
             Operation::OpenJournal(path) => {
                 format!("cannot connect to journald at {}, say \"log\" or \"file:/path\" where no journald runs", path.display())
             }
+            Operation::Reserve => format!(
+                "too few descriptors are left to start {:?}; quit something, or start the daemon with a higher limit (LimitNOFILE=, ulimit -n)",
+                self.command
+            ),
             Operation::Clone => format!("cannot make a process for {:?}", self.command),
             Operation::BecomeUser => format!(
                 "cannot run {:?} as another user or with other groups (`user`, `user_group`, `supplementary_groups`){}",
@@ -173,6 +180,7 @@ struct Shared {
     nofile: Option<Nofile>,
     containment: Containment,
     outputs: Outputs,
+    reserve: Reserve,
 }
 
 #[derive(Debug, Default)]
@@ -206,7 +214,8 @@ impl Spawner {
     /// `containment` says, and get their logs from `outputs`.
     pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment, outputs: Outputs) -> Self {
         let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
-        Self(Arc::new(Shared { queue: Mutex::default(), ready: Condvar::new(), mains, environment, nofile, containment, outputs }))
+        let (queue, ready, reserve) = (Mutex::default(), Condvar::new(), Reserve::new());
+        Self(Arc::new(Shared { queue, ready, mains, environment, nofile, containment, outputs, reserve }))
     }
 
     /// Where the logs are.
@@ -320,6 +329,10 @@ impl Shared {
     /// Starts one run on the calling thread, whose cell this is.
     fn start(&self, job: &Job, output: Option<OwnedFd>, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
         let spec = &job.spec;
+        // A program that asks how another one is belongs to the daemon's own work.
+        if output.is_none() && self.reserve.is_touched_beside(self.mains.count()) {
+            return Err(SpawnFailure { operation: Operation::Reserve, errno: libc::EMFILE, command: program_name(spec) });
+        }
         let streams = || match output {
             Some(output) => Streams::piped(output),
             None => Streams::open(spec, &self.outputs),

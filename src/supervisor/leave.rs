@@ -43,7 +43,7 @@ impl SupervisorHandle {
         let mut quitting = FuturesUnordered::new();
         progress(rest.len());
         while !rest.is_empty() && !*hurry.borrow() {
-            for handle in plan.next().iter().filter_map(|name| rest.get(name)) {
+            for handle in plan.free().iter().filter_map(|name| rest.get(name)) {
                 let handle = handle.clone();
                 quitting.push(async move { (quit(&handle, None).await, handle) });
             }

@@ -279,7 +279,7 @@ impl Order {
     }
 }
 
-/// A partial order that is being carried out: [`Plan::next`] gives out who may begin, [`Plan::done`] takes note. Whoever depends on another by way of
+/// A partial order that is being carried out: [`Plan::free`] gives out who may begin, [`Plan::done`] takes note. Whoever depends on another by way of
 /// one that is not among them depends on it all the same.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -370,7 +370,7 @@ impl Plan {
     }
 
     /// Who may begin now, each given out once. Empty while all that are left wait for somebody, and at the end.
-    pub fn next(&mut self) -> Vec<Name> {
+    pub fn free(&mut self) -> Vec<Name> {
         if self.ready.is_empty() && self.begun == 0 && self.left > 0 {
             // A cycle, which nobody lets in. Were there one, the order is given up rather than the work.
             self.ready = (0..self.vertices.len()).filter(|at| self.waits_for.get(*at).is_some_and(|waits_for| *waits_for > 0)).collect();

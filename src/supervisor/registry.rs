@@ -241,19 +241,20 @@ impl SupervisorHandle {
                 }
             }
         }
-        self.0.schedules.notify_one();
         let mut others = others.into_iter();
+        let mut result = Ok(handles);
         while let Some((known, spec)) = others.next() {
             if let Err(error) = known.redefine(Arc::new(spec)).await {
                 let mut registered = self.0.write();
                 for name in std::iter::once(known.name()).chain(others.as_slice().iter().map(|(_, spec)| &spec.name)) {
                     registered.restore_order(name);
                 }
-                return Err(RegisterError::Command(known.name().clone(), error));
+                result = Err(RegisterError::Command(known.name().clone(), error));
+                break;
             }
-            self.0.schedules.notify_one();
         }
-        Ok(handles)
+        self.0.schedules.notify_one();
+        result
     }
 
     /// Those that are started by the clock, with when.

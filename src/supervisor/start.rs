@@ -171,7 +171,7 @@ impl SupervisorHandle {
         let mut over: Vec<(SubProcessHandle, Answer)> = Vec::new();
         let mut starts = Starts::new();
         loop {
-            for (handle, how) in plan.next().iter().filter_map(|name| all.remove(name)) {
+            for (handle, how) in plan.free().iter().filter_map(|name| all.remove(name)) {
                 let starting = handle.clone();
                 let answer: BoxFuture<'static, Answer> = match how {
                     _ if self.is_leaving() => Box::pin(async { Err(CommandError::Overtaken) }),
@@ -249,18 +249,16 @@ impl SupervisorHandle {
         loop {
             let published = seen.borrow_and_update().clone();
             let is_that_run = published.run.as_ref().is_some_and(|run| run.uuid == executed.uuid);
-            match published.state {
-                StateName::Starting | StateName::Stopping if is_that_run => {}
-                state => {
-                    return match standing(&published) {
-                        Standing::Ready if is_that_run => Ok(Executed { state, ..executed }),
-                        Standing::Ready | Standing::Coming | Standing::Gone(_) => {
-                            let end = published.end.filter(|_| is_that_run);
-                            let returncode = published.returncode().filter(|_| is_that_run);
-                            Err(StartError::NotReady { state, end, returncode, message: published.message.clone() })
-                        }
-                    };
-                }
+            let state = published.state;
+            if !(is_that_run && matches!(state, StateName::Starting | StateName::Stopping)) {
+                return match standing(&published) {
+                    Standing::Ready if is_that_run => Ok(Executed { state, ..executed }),
+                    Standing::Ready | Standing::Coming | Standing::Gone(_) => {
+                        let end = published.end.filter(|_| is_that_run);
+                        let returncode = published.returncode().filter(|_| is_that_run);
+                        Err(StartError::NotReady { state, end, returncode, message: published.message.clone() })
+                    }
+                };
             }
             if seen.changed().await.is_err() {
                 return Err(CommandError::Gone.into());

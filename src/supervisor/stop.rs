@@ -19,7 +19,7 @@ use super::gate::is_at_rest;
 use super::order::Plan;
 
 /// What came of each that was to end.
-pub type Ends = BTreeMap<Name, Result<Ended, CommandError>>;
+pub type Endings = BTreeMap<Name, Result<Ended, CommandError>>;
 
 impl SupervisorHandle {
     /// Everybody who cannot be without one of these, themselves excepted, and runs or is about to.
@@ -33,7 +33,7 @@ impl SupervisorHandle {
     /// Quits these, and before them everything that requires them. Goes on when the caller does not wait for it.
     ///
     /// `timeout` holds for these; what requires them has the time of its own definition.
-    pub async fn quit(&self, handles: Vec<SubProcessHandle>, timeout: Option<Duration>, by: EndedBy) -> Ends {
+    pub async fn quit(&self, handles: Vec<SubProcessHandle>, timeout: Option<Duration>, by: EndedBy) -> Endings {
         self.end(handles, move |handle| Box::pin(async move { handle.quit(None, timeout, by).await })).await
     }
 
@@ -42,27 +42,27 @@ impl SupervisorHandle {
         &self,
         handles: Vec<SubProcessHandle>,
         way: impl Fn(SubProcessHandle) -> BoxFuture<'static, Result<Ended, CommandError>> + Send + 'static,
-    ) -> Ends {
+    ) -> Endings {
         let dependents = self.dependents(handles.iter().map(SubProcessHandle::name));
         let work = self.clone().carry_out_end(handles, dependents, way);
         // A task of its own: who asked may go away, and those that wait for their turn must have it.
         tokio::spawn(work).await.unwrap_or_default()
     }
 
-    /// Quits everything that requires one of these, and not these. What cannot be quit is told to the log.
+    /// The same within the task of the caller, with these `dependents` being quit before them. Which of those cannot be quit is told to the log.
     pub(super) async fn carry_out_end(
         self,
         handles: Vec<SubProcessHandle>,
         dependents: Vec<SubProcessHandle>,
         way: impl Fn(SubProcessHandle) -> BoxFuture<'static, Result<Ended, CommandError>>,
-    ) -> Ends {
+    ) -> Endings {
         let asked: BTreeMap<Name, SubProcessHandle> = handles.into_iter().map(|handle| (handle.name().clone(), handle)).collect();
         let dependents: BTreeMap<Name, SubProcessHandle> = dependents.into_iter().map(|handle| (handle.name().clone(), handle)).collect();
         let mut plan = Plan::stop(&self.0.read().order, &asked.keys().chain(dependents.keys()).cloned().collect());
         let mut ending = FuturesUnordered::new();
-        let mut ends = Ends::new();
+        let mut ends = Endings::new();
         loop {
-            for name in plan.next() {
+            for name in plan.free() {
                 let end = match (asked.get(&name), dependents.get(&name)) {
                     (Some(handle), _) => way(handle.clone()),
                     (None, Some(handle)) => {

@@ -80,6 +80,11 @@ impl Mains {
         MainGuard { mains: self.clone(), pid, entry }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.lock().mains.len() as u64
+    }
+
     /// Whether the child is a main, or is about to become one.
     fn owns(&self, pid: u32) -> bool {
         let known = self.lock();

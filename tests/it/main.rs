@@ -17,6 +17,8 @@ mod events;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod hanging;
@@ -36,6 +38,8 @@ mod notify;
 mod order;
 #[cfg(test)]
 mod orphans;
+#[cfg(test)]
+mod pains;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
@@ -62,3 +66,5 @@ mod stop_request;
 mod storm;
 #[cfg(test)]
 mod together;
+#[cfg(test)]
+mod twelve;

@@ -372,8 +372,8 @@ fn instances_are_sub_processes_of_their_own() {
     let worker = format!(
         "[[process]]\nname = 'worker'\ncmd = ['sh', '-c', '{script}']\nenv = {{ ME = 'worker %i' }}\nstdout = 'file:{{dir}}/out.%i'\ninstances = 3\n"
     );
-    let boss = format!("autostart = true\nrequires = ['worker']\nready = {{ file = '{{dir}}/noted' }}");
-    let daemon = start(&[worker, noting("boss", &boss)]);
+    let boss = "autostart = true\nrequires = ['worker']\nready = { file = '{dir}/noted' }";
+    let daemon = start(&[worker, noting("boss", boss)]);
     daemon.wait_for_state("boss", StateName::Running);
     let mut lines = noted(&daemon, 4);
     lines.sort_unstable();

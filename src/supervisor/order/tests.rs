@@ -26,11 +26,11 @@ fn set(texts: &str) -> BTreeSet<Name> {
 fn waves(mut plan: Plan) -> Vec<BTreeSet<Name>> {
     let mut waves = Vec::new();
     loop {
-        let wave = plan.next();
+        let wave = plan.free();
         if wave.is_empty() {
             return waves;
         }
-        assert!(plan.next().is_empty(), "nobody is given out twice");
+        assert!(plan.free().is_empty(), "nobody is given out twice");
         wave.iter().for_each(|name| plan.done(name));
         waves.push(wave.into_iter().collect());
     }

@@ -4,11 +4,13 @@
 //! - [`daemon`]: a running daemon; asks it, waits for facts, and proves at its end that nothing of it is left;
 //! - [`marked`]: the processes of one test, known by a variable in their environment;
 //! - [`python`]: services to supervise;
+//! - [`services`]: real services, unpacked from Debian's packages;
 //! - [`wire`]: raw ZeroMQ sockets, for frames that no proper client sends.
 
 mod daemon;
 mod marked;
 pub(crate) mod python;
+mod services;
 mod setup;
 mod wire;
 
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use daemon::Daemon;
 pub(crate) use marked::{is_alive, stat_of};
+pub(crate) use services::{Services, free_ports, is_free};
 pub(crate) use setup::{Refused, Setup};
 pub(crate) use wire::{Peer, frame, reply_of, value_of};
 
@@ -27,13 +30,19 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Waits for a fact and returns it.
 #[track_caller]
-pub(crate) fn until<T>(what: impl Display, mut fact: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
+pub(crate) fn until<T>(what: impl Display, fact: impl FnMut() -> Option<T>) -> T {
+    within(DEADLINE, what, fact)
+}
+
+/// Waits so long for a fact and returns it: what real services do takes longer than what a daemon does.
+#[track_caller]
+pub(crate) fn within<T>(time: Duration, what: impl Display, mut fact: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + time;
     loop {
         if let Some(fact) = fact() {
             return fact;
         }
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {time:?}: {what}");
         pause();
     }
 }

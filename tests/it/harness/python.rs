@@ -30,5 +30,5 @@ pub(crate) fn service(name: &str, text: &str, keys: &str) -> String {
 
 /// A TCP port that nobody listens at.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    super::services::free_ports(1)[0]
 }

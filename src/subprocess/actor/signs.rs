@@ -1,0 +1,100 @@
+//! What the watch over a run sees and hears, the end of its main process included.
+
+use super::super::tree;
+use super::*;
+
+impl Actor {
+    /// The main has ended and is reaped. What it said last is heard first: it may have named another main process, and left.
+    pub(super) fn main_exited(&mut self, status: Option<ExitStatus>) -> Option<Event<Launch, SpawnFailure>> {
+        let before = self.live.as_ref().map(|live| live.identity);
+        let signs = self.live.as_mut().and_then(|live| live.vigil.as_mut()).map(Vigil::drain).unwrap_or_default();
+        for sign in signs {
+            let event = self.take_sign(sign);
+            self.queued.extend(event);
+        }
+        self.shared.reaped.notify_one();
+        if self.live.as_ref().map(|live| live.identity) != before {
+            return self.queued.pop_front();
+        }
+        let mut oom = false;
+        if let Some(live) = &mut self.live {
+            (live.main, live.vigil, live.stop_request) = (None, None, None);
+            oom = live.group.as_ref().is_some_and(|group| group.oom_killed());
+        }
+        self.publish_run(|run| (run.pid, run.watched) = (None, None));
+        self.queued.push_back(Event::MainExited { status, oom });
+        self.queued.pop_front()
+    }
+
+    /// What the watch over a run has seen or heard.
+    pub(super) fn take_sign(&mut self, sign: Sign) -> Option<Event<Launch, SpawnFailure>> {
+        match sign {
+            Sign::Ready => {
+                self.published.send_modify(|published| Arc::make_mut(published).reloading = false);
+                Some(Event::Ready)
+            }
+            Sign::Health(health) => {
+                self.published.send_modify(|published| Arc::make_mut(published).health = Some(health));
+                None
+            }
+            Sign::Unhealthy { message } => {
+                self.say(message);
+                Some(Event::Unhealthy)
+            }
+            Sign::Status(text) => {
+                self.published.send_modify(|published| Arc::make_mut(published).message = Some(text));
+                None
+            }
+            Sign::MainPid(identity) => self.move_main(identity),
+            Sign::Reloading => {
+                self.published.send_modify(|published| Arc::make_mut(published).reloading = true);
+                None
+            }
+            // It ends by itself, which is told when it has.
+            Sign::Stopping => None,
+            Sign::ExtendTimeout(more) => Some(Event::ExtendTimeout(more)),
+        }
+    }
+
+    /// Another process of the tree says that it is the main one: the former is an orphan like any other from here on.
+    pub(super) fn move_main(&mut self, identity: Identity) -> Option<Event<Launch, SpawnFailure>> {
+        let live = self.live.as_mut()?;
+        if live.identity == identity {
+            return None;
+        }
+        let held = tree::hold(identity).and_then(|fd| fd.map(readiness::watch).transpose());
+        let fd = match held {
+            Ok(Some(fd)) => fd,
+            Ok(None) => {
+                tracing::warn!(name = %self.spec.name, pid = identity.pid, "the main process that it names has ended");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(name = %self.spec.name, pid = identity.pid, %error, "cannot hold the main process that it names");
+                return None;
+            }
+        };
+        live.main = Some(Main { fd, _guard: self.shared.mains.claim(identity.pid) });
+        live._root = self.shared.forest.plant(&live.uuid, identity);
+        live.identity = identity;
+        let watched = self.shared.monitor.add(&live.uuid, identity, live.group.as_ref().map(|group| group.group().clone()));
+        self.publish_run(|run| (run.pid, run.watched) = (Some(identity.pid), Some(watched)));
+        // The former main may have ended already, and its guard may have been in the reaper's way.
+        self.shared.reaped.notify_one();
+        Some(Event::MainMoved { pid: identity.pid })
+    }
+
+    pub(super) fn stop_requested(&mut self, result: Result<(), String>) -> Option<Event<Launch, SpawnFailure>> {
+        if let Some(live) = &mut self.live {
+            live.stop_request = None;
+        }
+        let error = result.err()?;
+        tracing::warn!(name = %self.spec.name, error, "the request to stop failed, the signal is sent instead");
+        Some(Event::StopRequestFailed)
+    }
+
+    /// Keeps words for the record of the run and for the view.
+    pub(super) fn say(&self, message: String) {
+        self.published.send_modify(|published| Arc::make_mut(published).message = Some(message));
+    }
+}
