@@ -24,7 +24,7 @@ pub struct Bounds {
     pub of_one: usize,
     /// Runs of all.
     pub of_all: usize,
-    /// Bytes of all, by [`size_of_run`]: arguments may be long.
+    /// Bytes of all, by `size_of_run`: arguments may be long.
     pub bytes: usize,
 }
 

@@ -7,7 +7,7 @@
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
 //! - [`datagram`]: messages of other processes, and who sent them;
 //! - [`signals`]: which signals reach this process;
-//! - [`file`]: holes in files, and the room of their file systems;
+//! - [`mod@file`]: holes in files, and the room of their file systems;
 //! - [`limits`]: resource limits of the daemon and what its children get back;
 //! - [`readiness`]: descriptors that the runtime waits for;
 //! - [`wall_timer`]: timers of the clock on the wall;
