@@ -112,8 +112,8 @@ fn without_a_journald_the_remedy_is_said() {
 }
 
 /// Writes numbered lines, some thousand a burst, until the file `stop` is there. Says `done` behind the last.
-const WRITER: &str = r#"my ($n, $stop) = (0, shift); $| = 0;
-until (-e $stop) { for (1..500) { syswrite STDOUT, sprintf("%099d\n", $n++) or die } select undef, undef, undef, 0.005 }
+const WRITER: &str = r#"my ($n, $stop) = (0, shift); my ($dir) = $stop =~ m{(.*)/}; $| = 0;
+until (-e $stop || !-d $dir) { for (1..500) { syswrite STDOUT, sprintf("%099d\n", $n++) or die } select undef, undef, undef, 0.005 }
 syswrite STDOUT, "done $n\n";"#;
 
 /// A daemon that has `web`, which writes on without it; it can be reached at `endpoint`, and keeps its state in `shared`.

@@ -42,7 +42,7 @@ impl Actor {
                 Some(Event::Unhealthy)
             }
             Sign::Status(text) => {
-                self.published.send_modify(|published| Arc::make_mut(published).message = Some(text));
+                self.say(text);
                 None
             }
             Sign::MainPid(identity) => self.move_main(identity),

@@ -122,6 +122,7 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const MAX_FRAMES: usize = 64 * 1024;
 
 /// The keys of one table that say which question.
+#[derive(Default)]
 struct Keys<'a> {
     zmq: Option<&'a String>,
     socket: Option<&'a String>,
@@ -133,6 +134,29 @@ struct Keys<'a> {
     exec: Option<&'a Vec<String>>,
     file: Option<&'a PathBuf>,
 }
+
+/// The two tables that know all of these keys.
+macro_rules! keys_of {
+    ($($table:ident),+) => {
+        $(impl<'a> From<&'a $table> for Keys<'a> {
+            fn from(said: &'a $table) -> Self {
+                Self {
+                    zmq: said.zmq.as_ref(),
+                    socket: said.socket.as_ref(),
+                    frames: said.frames.as_ref(),
+                    expect: said.expect.as_ref(),
+                    tcp: said.tcp.as_ref(),
+                    unix: said.unix.as_ref(),
+                    http: said.http.as_ref(),
+                    exec: said.exec.as_ref(),
+                    file: said.file.as_ref(),
+                }
+            }
+        })+
+    };
+}
+
+keys_of!(ReadyDefinition, HealthDefinition);
 
 impl Keys<'_> {
     /// Which of them are said.
@@ -239,17 +263,7 @@ fn time(key: &str, said: Option<Seconds>, default: Duration) -> Result<Duration,
 impl Ready {
     /// Fills in the defaults and checks everything.
     pub fn resolve(said: &ReadyDefinition) -> Result<Self, String> {
-        let keys = Keys {
-            zmq: said.zmq.as_ref(),
-            socket: said.socket.as_ref(),
-            frames: said.frames.as_ref(),
-            expect: said.expect.as_ref(),
-            tcp: said.tcp.as_ref(),
-            unix: said.unix.as_ref(),
-            http: said.http.as_ref(),
-            exec: said.exec.as_ref(),
-            file: said.file.as_ref(),
-        };
+        let keys = Keys::from(said);
         let notify = said.notify == Some(true);
         exactly_one(
             keys.said(),
@@ -288,17 +302,7 @@ impl Ready {
 impl Health {
     /// Fills in the defaults and checks everything.
     pub fn resolve(said: &HealthDefinition) -> Result<Self, String> {
-        let keys = Keys {
-            zmq: said.zmq.as_ref(),
-            socket: said.socket.as_ref(),
-            frames: said.frames.as_ref(),
-            expect: said.expect.as_ref(),
-            tcp: said.tcp.as_ref(),
-            unix: said.unix.as_ref(),
-            http: said.http.as_ref(),
-            exec: said.exec.as_ref(),
-            file: said.file.as_ref(),
-        };
+        let keys = Keys::from(said);
         let notify = said.notify == Some(true);
         exactly_one(keys.said(), &[("notify", notify)], "`notify = true`, `zmq`, `tcp`, `unix`, `http`, `exec` and `file`")?;
         let interval = time("interval", said.interval, HEALTH_INTERVAL)?;
@@ -324,12 +328,8 @@ impl StopRequest {
             zmq: said.zmq.as_ref(),
             socket: said.socket.as_ref(),
             frames: said.frames.as_ref(),
-            expect: None,
-            tcp: None,
-            unix: None,
-            http: None,
             exec: said.exec.as_ref(),
-            file: None,
+            ..Keys::default()
         };
         exactly_one(keys.said(), &[], "`zmq` and `exec`")?;
         if said.zmq.is_some() && said.frames.is_none() {
