@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
+use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Permission bits, 0 to 0o777: a text of octal digits such as `"027"`, or an integer (0o027 in TOML).
+/// Permission bits, 0 to 0o777: a text of octal digits such as `"027"`. No integer, because a decimal 22 would silently be 0o26.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode(u32);
 
@@ -55,27 +55,19 @@ impl Serialize for Mode {
 
 impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bits;
-        impl Visitor<'_> for Bits {
+        struct Digits;
+        impl Visitor<'_> for Digits {
             type Value = Mode;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("permissions in octal, such as \"027\"")
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, bits: u64) -> Result<Mode, E> {
-                u32::try_from(bits).ok().and_then(Mode::new).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(bits), &self))
-            }
-
-            fn visit_i64<E: serde::de::Error>(self, bits: i64) -> Result<Mode, E> {
-                u32::try_from(bits).ok().and_then(Mode::new).ok_or_else(|| E::invalid_value(Unexpected::Signed(bits), &self))
+                f.write_str("octal digits in quotes, such as \"027\"")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Mode, E> {
                 text.parse().map_err(E::custom)
             }
         }
-        deserializer.deserialize_any(Bits).map_err(D::Error::custom)
+        deserializer.deserialize_str(Digits)
     }
 }
 
@@ -91,6 +83,6 @@ mod tests {
             assert!(bad.parse::<Mode>().is_err(), "{bad:?}");
         }
         assert_eq!(serde_json::to_string(&Mode::new(0o22).unwrap()).unwrap(), "\"022\"");
-        assert_eq!(serde_json::from_str::<Mode>("18").unwrap().bits(), 0o22);
+        assert!(serde_json::from_str::<Mode>("22").unwrap_err().to_string().contains("octal digits in quotes"));
     }
 }
