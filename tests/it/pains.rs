@@ -310,7 +310,8 @@ fn more_sub_processes_than_descriptors_by_default() {
     });
     let each = (descriptors(daemon.pid()) - before) as f64 / COUNT as f64;
     assert!(each < 3.5, "{each} descriptors for each sub-process");
-    assert!(pids.iter().all(|pid| descriptors(*pid) == 3), "none of them got any");
+    // While its loader runs, a program may have a library open for an instant.
+    until("none of them got any", || pids.iter().all(|pid| descriptors(*pid) == 3).then_some(()));
 
     let ended: Vec<Each<Ended>> = daemon.call("quit", json!({"all": true}));
     assert!(ended.iter().all(|each| matches!(each, Each::Done(ended) if ended.survivors == 0)), "{ended:?}");
