@@ -99,6 +99,16 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// A process writes to it from now on, for as long as this is kept.
+    fn take_lease(&self) -> Lease {
+        let mut lease = lock(&self.lease);
+        let token = lease.upgrade().unwrap_or_default();
+        *lease = Arc::downgrade(&token);
+        drop(lease);
+        lock(&self.care).look_soon();
+        Lease(token)
+    }
+
     /// A process writes to it.
     pub(super) fn is_leased(&self) -> bool {
         lock(&self.lease).strong_count() > 0
@@ -221,13 +231,13 @@ impl Outputs {
             .stream
             .open()
             .map_err(|error| OpenError { path: entry.stream.path(), errno: error.raw_os_error().unwrap_or(libc::EIO) })?;
-        let mut lease = lock(&entry.lease);
-        let token = lease.upgrade().unwrap_or_default();
-        *lease = Arc::downgrade(&token);
-        drop(lease);
         *lock(&entry.problem) = None;
-        lock(&entry.care).look_soon();
-        Ok((fd, Lease(token)))
+        Ok((fd, entry.take_lease()))
+    }
+
+    /// A process writes to a stream that it was given by an earlier daemon; none where nobody defined that.
+    pub fn lease(&self, name: &Name, which: StreamName) -> Option<Lease> {
+        self.find(name, which).map(|entry| entry.take_lease())
     }
 
     /// Connects to journald, which will say `name` before each line.

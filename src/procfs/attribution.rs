@@ -1,5 +1,7 @@
 //! Who belongs to which run: decided purely, from one table.
 
+use std::collections::BTreeSet;
+
 use super::stat::{Identity, Stat};
 use super::table::Table;
 
@@ -22,13 +24,14 @@ impl Attribution {
     /// 1. if it was a member of that run before (`remembered`): membership is for life, and needs no reading;
     /// 2. if its session is that of the run's main process, which called setsid(2): nobody but descendants of a session's leader is ever
     ///    in it, and the kernel gives the number to no new process as long as one of them lives. It must not be the daemon's own session;
-    /// 3. if it is the daemon's child and its control group or its environment names the run (`marker`, which may be slow and is asked last and of
-    ///    few).
+    /// 3. if it is a child of the daemon, or of somebody who took the children of an earlier daemon in (`fosters`), and its control group or its
+    ///    environment names the run (`marker`, which may be slow and is asked last and of few).
     ///
     /// Descendants of those belong to the same run. What is left over belongs to nobody.
     pub(super) fn of(
         table: &Table,
         daemon: u32,
+        fosters: &BTreeSet<u32>,
         mains: &[Identity],
         remembered: impl Fn(Identity) -> Option<u32>,
         mut marker: impl FnMut(&Stat) -> Option<u32>,
@@ -48,7 +51,7 @@ impl Attribution {
         }
 
         let sessions = Sessions::of(table, daemon, mains);
-        let mut children_of_daemon = Vec::new();
+        let mut orphans = Vec::new();
         for place in 0..table.len() {
             let stat = table.at(place);
             if claims.owners[place].is_some() || stat.pid == daemon {
@@ -57,19 +60,23 @@ impl Attribution {
             if let Some(run) = remembered(stat.identity()).or_else(|| sessions.run(stat)) {
                 claims.owners[place] = Some(run);
                 claims.claim_below(place, run);
-            } else if stat.ppid == daemon {
-                children_of_daemon.push(place);
+            } else if stat.ppid == daemon || fosters.contains(&stat.ppid) {
+                orphans.push(place);
             }
         }
 
         let mut unattributed = Vec::new();
-        for place in children_of_daemon {
+        for place in orphans {
+            if claims.owners[place].is_some() {
+                continue; // it is below one that was claimed just now
+            }
             match marker(table.at(place)) {
                 Some(run) => {
                     claims.owners[place] = Some(run);
                     claims.claim_below(place, run);
                 }
-                None => unattributed.push(place as u32),
+                None if table.at(place).ppid == daemon => unattributed.push(place as u32),
+                None => {}
             }
         }
         Self { owners: claims.owners, unattributed }
@@ -136,7 +143,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use proptest::sample::Index;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     const DAEMON: u32 = 100;
 
@@ -175,6 +182,7 @@ mod tests {
         let attribution = Attribution::of(
             &table,
             DAEMON,
+            &BTreeSet::new(),
             &[main(101), main(103)],
             |process| (process == main(110)).then_some(1),
             |stat| {
@@ -189,11 +197,28 @@ mod tests {
     }
 
     #[test]
+    fn who_took_orphans_in_is_asked_for_them() {
+        let table = Table::new(vec![
+            stat(DAEMON, 1),
+            stat(101, 1), // main of run 0, of an earlier daemon
+            stat(102, 1), // an orphan of it
+            stat(103, 102),
+            stat(104, 1),  // a stranger
+            stat(105, 90), // marked, but nobody's who takes orphans in
+        ]);
+        let marks = BTreeMap::from([(102, 0), (105, 0)]);
+        let fosters = BTreeSet::from([1]);
+        let attribution = Attribution::of(&table, DAEMON, &fosters, &[main(101)], |_| None, |stat| marks.get(&stat.pid).copied());
+        assert_eq!(owners(&table, &attribution), BTreeMap::from([(101, 0), (102, 0), (103, 0)]));
+        assert!(attribution.unattributed.is_empty());
+    }
+
+    #[test]
     fn a_pid_that_was_used_again_gives_no_session_away() {
         let mut stranger = with_session(stat(101, DAEMON), 101);
         stranger.start_time += 5;
         let table = Table::new(vec![stat(DAEMON, 1), stranger, with_session(stat(102, DAEMON), 101)]);
-        let attribution = Attribution::of(&table, DAEMON, &[main(101)], |_| None, |_| None);
+        let attribution = Attribution::of(&table, DAEMON, &BTreeSet::new(), &[main(101)], |_| None, |_| None);
         assert_eq!(owners(&table, &attribution), BTreeMap::new());
         assert_eq!(attribution.unattributed.len(), 2);
     }
@@ -201,7 +226,7 @@ mod tests {
     #[test]
     fn the_daemon_is_nobodys_member() {
         let table = Table::new(vec![stat(90, 1), stat(DAEMON, 90), stat(101, DAEMON)]);
-        let attribution = Attribution::of(&table, DAEMON, &[main(90)], |_| None, |_| None);
+        let attribution = Attribution::of(&table, DAEMON, &BTreeSet::new(), &[main(90)], |_| None, |_| None);
         assert_eq!(owners(&table, &attribution), BTreeMap::from([(90, 0)]));
     }
 
@@ -219,7 +244,7 @@ mod tests {
             let runs = mains.len() as u32;
             let known = |map: &BTreeMap<u32, u32>, pid| map.get(&pid).copied().filter(|&run| run < runs);
             let attribution =
-                Attribution::of(&table, DAEMON, &mains, |process| known(&memories, process.pid), |stat| known(&marks, stat.pid));
+                Attribution::of(&table, DAEMON, &BTreeSet::new(), &mains, |process| known(&memories, process.pid), |stat| known(&marks, stat.pid));
 
             prop_assert_eq!(attribution.owners.len(), table.len());
             for (run, main) in (0..).zip(&mains) {
@@ -321,7 +346,7 @@ mod tests {
                             living.iter().map(|process| process.stat.clone()).chain([with_session(stat(DAEMON, 1), 1), stat(1, 0)]).collect(),
                         );
                         let marked = |stat: &Stat| living.iter().find(|p| p.stat.pid == stat.pid && p.marked).map(|p| p.run);
-                        let attribution = Attribution::of(&table, DAEMON, &mains, |process| memory.get(&process).copied(), marked);
+                        let attribution = Attribution::of(&table, DAEMON, &BTreeSet::new(), &mains, |process| memory.get(&process).copied(), marked);
                         let owners = owners(&table, &attribution);
                         for process in &mut living {
                             let owner = owners.get(&process.stat.pid).copied();

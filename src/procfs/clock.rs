@@ -30,6 +30,20 @@ pub fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
+/// Time on the clock that nobody sets and that stands still while the host is suspended (`CLOCK_MONOTONIC`): the one of [`std::time::Instant`], but
+/// the same for every process until the host boots again.
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Names this boot of the host: no two boots have the same (proc_sys_kernel(5), `random/boot_id`).
+///
+/// # Errors
+/// `/proc` does not show it.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
 /// When the host booted, in whole Unix seconds: `btime` of `/proc/stat`, as psutil takes it.
 ///
 /// The kernel reckons it from the wall clock, so a step of that clock moves it. It is read once and again after each step: a daemon that

@@ -5,9 +5,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::forest::MARKER;
-use super::stat::Identity;
-use super::words::read_environ_value;
+use super::forest::{MARKER, OWNER};
+use super::stat::{Identity, Stat};
+use super::table::Table;
+use super::words::read_environ_values;
 
 /// How long one environment may take. Reading it walks the other process's memory and waits for the lock on its map, which a process that
 /// is stuck in a page fault (a dead NFS server) can hold for hours; else it takes some microseconds.
@@ -21,10 +22,25 @@ pub(super) struct EnvironReader {
     stuck: HashSet<Identity>,
 }
 
+/// What the environment of a process says of it.
+#[derive(Debug, Default)]
+struct Marks {
+    uuid: Option<String>,
+    owner: Option<String>,
+}
+
+impl Marks {
+    /// `None` where the environment cannot be read: the process is gone, or not shown to us.
+    fn of(pid: u32) -> Option<Self> {
+        let [uuid, owner] = read_environ_values(pid, [MARKER, OWNER]).ok()?;
+        Some(Self { uuid, owner })
+    }
+}
+
 #[derive(Debug)]
 struct Helper {
     questions: Sender<u32>,
-    answers: Receiver<Option<String>>,
+    answers: Receiver<Option<Marks>>,
 }
 
 impl Helper {
@@ -33,8 +49,7 @@ impl Helper {
         let (to_answer, answers) = channel();
         let ask = move || {
             for pid in to_ask {
-                // A process that is gone or not shown to us has no value for us.
-                if to_answer.send(read_environ_value(pid, MARKER).ok().flatten()).is_err() {
+                if to_answer.send(Marks::of(pid)).is_err() {
                     return;
                 }
             }
@@ -47,6 +62,10 @@ impl Helper {
 impl EnvironReader {
     /// The marker in the environment of this process; `None` too where it cannot be read, or not in time.
     pub(super) fn marker(&mut self, process: Identity) -> Option<String> {
+        self.marks(process)?.uuid
+    }
+
+    fn marks(&mut self, process: Identity) -> Option<Marks> {
         if self.stuck.contains(&process) {
             return None;
         }
@@ -68,4 +87,33 @@ impl EnvironReader {
         self.helper = None;
         self.stuck.retain(|&process| lives(process));
     }
+}
+
+/// A process that a daemon's mark is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// Which.
+    pub stat: Stat,
+    /// The run's UUID.
+    pub uuid: String,
+    /// The sub-process.
+    pub name: String,
+    /// It belongs to something that the daemon itself asked of the sub-process, and not to a run.
+    pub is_program: bool,
+}
+
+/// Every living process of the table with a mark of the daemon that has this id, ascending. Blocks while it reads their environments.
+pub fn marked(table: &Table, id: &str) -> Vec<Marked> {
+    let mut reader = EnvironReader::default();
+    let mark = |stat: &Stat, marks: Marks| {
+        let mut owner = marks.owner?.strip_prefix(id)?.strip_prefix('/')?.to_owned();
+        let is_program = owner.ends_with("/program");
+        if is_program {
+            owner.truncate(owner.len() - "/program".len());
+        }
+        Some(Marked { stat: stat.clone(), uuid: marks.uuid?, name: owner, is_program })
+    };
+    // Kernel threads, the children of 2, have no environment.
+    let processes = table.iter().filter(|stat| !stat.is_dead() && stat.ppid != 2 && stat.pid != 2);
+    processes.filter_map(|stat| mark(stat, reader.marks(stat.identity())?)).collect()
 }

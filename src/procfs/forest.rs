@@ -1,10 +1,11 @@
 //! The trees of all runs, from one pass over `/proc` at a time.
 //!
-//! Every process of any run is a descendant of the daemon, which is a subreaper (`PR_SET_CHILD_SUBREAPER`, set where the daemon starts).
+//! Every process of any run is a descendant of the daemon, which is a subreaper (`PR_SET_CHILD_SUBREAPER`, set where the daemon starts); but for the
+//! runs of an earlier daemon, whose main processes and orphans went to the next subreaper above it, or to init.
 //! `attribution` says how the daemon's children are told apart. One pass serves every run and everybody who asks meanwhile: the cost of
 //! a look does not grow with the number of runs or clients, only with the number of processes on the host.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,11 +16,15 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use super::attribution::Attribution;
 use super::environ::EnvironReader;
 use super::group;
-use super::stat::{Identity, Stat};
+use super::stat::{Identity, Stat, read_stat};
 use super::table::Table;
 
 /// The variable that names its run to a process and, by inheritance, to its descendants; its value is the run's UUID.
 pub const MARKER: &str = "PROCMAN_UUID";
+
+/// The variable that says whose a process is: `ID/NAME` for a run of this sub-process of the daemon with this id, `ID/NAME/program` for what the
+/// daemon itself asks of it. It tells a later daemon with the same id what it knows nothing else of.
+pub const OWNER: &str = "PROCMAN_RUN";
 
 /// The trees of all runs.
 #[derive(Debug)]
@@ -31,9 +36,11 @@ pub struct Forest {
     /// Numbers the plants.
     plants: AtomicU64,
     /// Who holds it may scan; it goes to the scan's own thread, so that a caller that gives up does not make two scan at once.
-    scanner: Arc<AsyncMutex<EnvironReader>>,
+    scanner: Arc<AsyncMutex<Scanner>>,
     /// Whether runs have control groups, which tell of orphans that nothing else tells of.
     has_groups: AtomicBool,
+    /// Whether there are runs of an earlier daemon.
+    has_adopted: AtomicBool,
     /// Written only by the one that scans, and read without waiting for it.
     last: RwLock<Option<Arc<Look>>>,
 }
@@ -63,6 +70,7 @@ impl Forest {
             plants: AtomicU64::new(0),
             scanner: Arc::default(),
             has_groups: AtomicBool::new(false),
+            has_adopted: AtomicBool::new(false),
             last: RwLock::new(None),
         })
     }
@@ -79,6 +87,17 @@ impl Forest {
         let plant = Plant { main, serial: self.plants.fetch_add(1, Ordering::Relaxed) };
         self.planted.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&uuid), plant);
         Root { forest: Arc::clone(self), uuid, plant }
+    }
+
+    /// As [`Forest::plant`], for a run of an earlier daemon: its orphans are not this one's children.
+    pub fn adopt(self: &Arc<Self>, uuid: &str, main: Identity) -> Root {
+        self.has_adopted.store(true, Ordering::Relaxed);
+        self.plant(uuid, main)
+    }
+
+    /// Whether the children of this process may be orphans of a run.
+    pub fn takes_orphans_in(&self, pid: u32) -> bool {
+        pid == self.daemon || self.has_adopted.load(Ordering::Relaxed) && ancestors(self.daemon).contains(&pid)
     }
 
     /// The trees as a scan that began after this call found them. Callers that arrive while one scans share the next scan.
@@ -121,7 +140,8 @@ impl Forest {
         tokio::task::spawn_blocking(move || this.scan(scanner)).await.map_err(io::Error::other)?
     }
 
-    fn scan(&self, mut environ: OwnedMutexGuard<EnvironReader>) -> io::Result<Arc<Look>> {
+    fn scan(&self, mut scanner: OwnedMutexGuard<Scanner>) -> io::Result<Arc<Look>> {
+        let Scanner { environ, strangers } = &mut *scanner;
         let began = Instant::now();
         // The runs before the table: a main that is planted meanwhile is in the next look, and its children are nobody's in this one.
         let planted: Vec<(Arc<str>, Identity)> = {
@@ -131,15 +151,66 @@ impl Forest {
         let table = Table::scan()?;
         let before = self.last();
         let has_groups = self.has_groups.load(Ordering::Relaxed);
-        let look = Look::new(table, self.daemon, planted, before.as_deref(), began, |process, is_run| {
-            let by_group = if has_groups { group::run_of(process.pid, is_run) } else { None };
-            by_group.or_else(|| environ.marker(process))
+        let fosters = if self.has_adopted.load(Ordering::Relaxed) { fosters(&table, self.daemon, &planted) } else { BTreeSet::new() };
+        let look = Look::new(table, self.daemon, &fosters, planted, before.as_deref(), began, |stat, is_run| {
+            let process = stat.identity();
+            if strangers.contains(&process) {
+                return None;
+            }
+            let run = if has_groups { group::run_of(process.pid, is_run) } else { None }.or_else(|| environ.marker(process));
+            // Others have many children, hardly any of them ours: each is asked twice, as it may just be executing its program.
+            if stat.ppid != self.daemon && run.as_deref().is_none_or(|run| !is_run(run)) {
+                let seen_before = before.as_ref().is_some_and(|before| before.table.get(process.pid).is_some_and(|s| s.identity() == process));
+                if seen_before {
+                    strangers.insert(process);
+                }
+            }
+            run
         });
-        environ.rest(|process| look.table.get(process.pid).is_some_and(|stat| stat.identity() == process));
+        let lives = |process: Identity| look.table.get(process.pid).is_some_and(|stat| stat.identity() == process);
+        environ.rest(lives);
+        strangers.retain(|&process| lives(process));
         let look = Arc::new(look);
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&look));
         Ok(look)
     }
+}
+
+/// What a scan needs besides the table.
+#[derive(Debug, Default)]
+struct Scanner {
+    environ: EnvironReader,
+    /// Children of others than the daemon that are in no run.
+    strangers: HashSet<Identity>,
+}
+
+/// Who has taken in the children of an earlier daemon: whoever is the parent of one of its mains by now, and everybody above this daemon, as that was
+/// above the earlier one.
+fn fosters(table: &Table, daemon: u32, planted: &[(Arc<str>, Identity)]) -> BTreeSet<u32> {
+    let parent = |main: &Identity| table.get(main.pid).filter(|stat| stat.identity() == *main).map(|stat| stat.ppid);
+    let mut fosters = BTreeSet::new();
+    let mut next = table.get(daemon).map_or(1, |stat| stat.ppid);
+    // PIDs of a table that is not one instant may run in a circle.
+    while next != 0 && fosters.insert(next) {
+        next = table.get(next).map_or(1, |stat| stat.ppid);
+    }
+    fosters.extend(planted.iter().filter_map(|(_, main)| parent(main)));
+    fosters.remove(&daemon);
+    fosters.remove(&0);
+    fosters
+}
+
+/// Everybody above a process, read one by one.
+fn ancestors(pid: u32) -> BTreeSet<u32> {
+    let mut ancestors = BTreeSet::from([1]);
+    let mut next = pid;
+    while let Ok(stat) = read_stat(next)
+        && stat.ppid != 0
+        && ancestors.insert(stat.ppid)
+    {
+        next = stat.ppid;
+    }
+    ancestors
 }
 
 impl Root {
@@ -183,18 +254,19 @@ impl Look {
     fn new(
         table: Table,
         daemon: u32,
+        fosters: &BTreeSet<u32>,
         planted: Vec<(Arc<str>, Identity)>,
         before: Option<&Self>,
         began: Instant,
-        mut marker: impl FnMut(Identity, &dyn Fn(&str) -> bool) -> Option<String>,
+        mut marker: impl FnMut(&Stat, &dyn Fn(&str) -> bool) -> Option<String>,
     ) -> Self {
         let mains: Vec<Identity> = planted.iter().map(|(_, main)| *main).collect();
         let uuids: Vec<Arc<str>> = planted.into_iter().map(|(uuid, _)| uuid).collect();
         let runs: HashMap<Arc<str>, u32> = uuids.iter().cloned().zip(0..).collect();
         // As members stay members in every look, the last one remembers all earlier ones.
         let remembered = |process| runs.get(before?.run_of(process)?).copied();
-        let attribution = Attribution::of(&table, daemon, &mains, remembered, |stat| {
-            let run = marker(stat.identity(), &|uuid| runs.contains_key(uuid))?;
+        let attribution = Attribution::of(&table, daemon, fosters, &mains, remembered, |stat| {
+            let run = marker(stat, &|uuid| runs.contains_key(uuid))?;
             runs.get(run.as_str()).copied()
         });
         let owner = |place: &u32| attribution.owners[*place as usize];
@@ -244,10 +316,9 @@ impl Look {
 mod tests {
     use super::*;
     use crate::procfs::testing::{PYTHON, TestProcess, until};
-    use crate::procfs::{is_gone, read_stat};
+    use crate::procfs::is_gone;
     use nix::sys::wait::waitpid;
     use nix::unistd::Pid;
-    use std::collections::BTreeSet;
     use std::process::{Command, Stdio};
 
     fn pids(members: &[&Stat]) -> BTreeSet<u32> {

@@ -22,9 +22,10 @@ mod attribution;
 mod environ;
 mod group;
 
-pub use clock::{boot_time, clock_ticks, page_size, since_boot};
+pub use clock::{boot_id, boot_time, clock_ticks, monotonic, page_size, since_boot};
+pub use environ::{Marked, marked};
 pub use file::{ProcessDir, is_gone};
-pub use forest::{Forest, Look, MARKER, Root};
+pub use forest::{Forest, Look, MARKER, OWNER, Root};
 pub use stat::{Identity, Stat, read_stat};
 pub use table::Table;
 pub use words::{read_cmdline, read_environ_value};

@@ -1,8 +1,9 @@
 //! The rim of one sub-process: one task that owns its process, feeds the machine and carries out what the machine says.
 //!
 //! - here: the loop, the mailbox, and what follows each event; `starts`, `ends`: the ways up and down; `signs`: what the watch over a run hears;
-//! - `live`: what there is of a run.
+//! - `live`: what there is of a run; `adoption`: what an earlier daemon left of one.
 
+mod adoption;
 mod ends;
 mod live;
 mod signs;
@@ -26,8 +27,10 @@ use crate::sys::pidfd::ExitStatus;
 use crate::sys::readiness;
 use crate::sys::reaper::{MainGuard, Mains};
 
+use super::adopt::Adoption;
 use super::gate::Gate;
 use super::handle::{CommandError, MAILBOX, SubProcessHandle};
+use super::ledger::{self, Intent, Ledger, Standing};
 use super::machine::{Answer, Effect, End, Event, Machine, StopWay, Token, TreeReport};
 use super::published::{Health, Published, PublishedRun};
 use super::report::{Notice, Reporter, RunRecord};
@@ -57,6 +60,8 @@ pub struct Shared {
     pub runtime_dir: PathBuf,
     /// Who is told.
     pub reporter: Arc<dyn Reporter>,
+    /// Who writes down what a later daemon must know.
+    pub ledger: Arc<dyn Ledger>,
     /// Woken after each reaping: an orphan may stand behind a main that was in its way.
     pub reaped: Arc<Notify>,
     /// Node part of the version-1 UUIDs of this daemon.
@@ -85,6 +90,7 @@ pub(super) enum Message {
     WhoIsMain { reply: oneshot::Sender<Option<Identity>> },
     Redefine { spec: Arc<Spec>, reply: oneshot::Sender<()> },
     Unregister { reply: Reply },
+    Adopt { adoption: Box<Adoption>, reply: oneshot::Sender<std::io::Result<()>> },
     Scheduled { next: Option<SystemTime> },
     NoMoreStarts,
 }
@@ -292,6 +298,10 @@ impl Actor {
                 self.leaving = Some(token);
                 Some(Event::Quit { token: Some(token), way: stop_way(&self.spec), by: EndedBy::Unregister })
             }
+            Message::Adopt { adoption, reply } => {
+                let _ = reply.send(self.adopt(*adoption));
+                None
+            }
             Message::Scheduled { next } => {
                 // The schedule may have been taken away since it was looked at.
                 let next = next.filter(|_| self.spec.schedule.is_some());
@@ -313,7 +323,7 @@ impl Actor {
     fn advance(&mut self, event: Event<Launch, SpawnFailure>) {
         let now = Instant::now();
         let roll = self.roll();
-        let before = self.machine.state();
+        let (before, standing, ending) = (self.machine.state(), self.standing(), self.machine.ending());
         let effects = self.machine.handle(event, now, roll);
         let mut answers = Vec::new();
         for effect in effects {
@@ -353,6 +363,7 @@ impl Actor {
             }
         }
         self.publish(now);
+        self.write_down(standing, ending);
         let after = self.machine.state();
         if before != after {
             if after == StateName::Running
@@ -372,8 +383,11 @@ impl Actor {
                 restarts: self.machine.restarts(),
             });
         }
-        if self.machine.run().is_none() && after != StateName::Stopping {
-            self.live = None;
+        if self.machine.run().is_none()
+            && after != StateName::Stopping
+            && let Some(live) = self.live.take()
+        {
+            self.shared.ledger.gone(&live.uuid);
         }
         let published = self.published.borrow().clone();
         for (token, answer) in answers {
@@ -382,11 +396,36 @@ impl Actor {
                 self.done = matches!(&answer, Answer::Ended(report) if report.survivors.is_empty());
                 if self.done {
                     self.shared.spawner.outputs().forget(&self.spec.name);
+                    self.shared.ledger.unregistered(&self.spec.name);
                 }
             }
             if let Some(reply) = self.waiting.remove(&token) {
                 drop(reply.send((answer, published.clone()))); // the caller may have given up waiting
             }
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        let machine = &self.machine;
+        Standing { state: machine.state(), wanted: machine.wanted(), restarts: machine.restarts(), attempt: machine.attempt() }
+    }
+
+    /// Writes down what is different now, for a daemon that may come after this one.
+    fn write_down(&self, standing: Standing, ending: Option<(EndedBy, bool)>) {
+        let ledger = &self.shared.ledger;
+        let now = self.standing();
+        if now != standing {
+            ledger.stands(&self.spec.name, &now);
+        }
+        let Some(live) = &self.live else { return };
+        if now.state == StateName::Running && standing.state != StateName::Running {
+            ledger.ready(&live.uuid);
+        }
+        match self.machine.ending() {
+            // That it ended by itself, the record of the run says.
+            Some((EndedBy::Itself, false)) | None => {}
+            Some((by, then_start)) if Some((by, then_start)) != ending => ledger.ending(&live.uuid, by, then_start),
+            Some(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::protocol::reply::{Ended, Executed};
 use crate::protocol::{EndedBy, Name, Origin, Signal, StateName};
 
+use super::adopt::Adoption;
 use super::actor::{Answered, Message, Shared};
 use super::gate::Closed;
 use super::machine::{Answer, Refusal, TreeReport};
@@ -97,6 +98,14 @@ impl SubProcessHandle {
     /// Every change of what its actor publishes.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
+    }
+
+    /// Takes over what an earlier daemon left of it; to be called before anything else is asked of it.
+    ///
+    /// # Errors
+    /// A living process cannot be watched.
+    pub async fn adopt(&self, adoption: Adoption) -> Result<(), CommandError> {
+        self.ask(|reply| Message::Adopt { adoption: Box::new(adoption), reply }).await?.map_err(CommandError::System)
     }
 
     /// Starts it; answers once the program was executed.

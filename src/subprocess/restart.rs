@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::spec::{Policy, StartLimit};
 
 /// What was started so far, and how far the back-off has grown. A start that somebody asks for begins with a new one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restarts {
     /// Recent starts, oldest first; never more than the limit's count.
     starts: VecDeque<Instant>,
@@ -36,6 +36,17 @@ impl Restarts {
     #[must_use]
     pub fn scheduled(self) -> Self {
         Self { starts: self.starts, ..Self::default() }
+    }
+
+    /// What an earlier daemon had counted: starts that the policy made, and waits since the last reset. When its starts were is not known any more,
+    /// so the start limit counts anew.
+    pub fn counted(made: u64, attempt: u32) -> Self {
+        Self { starts: VecDeque::new(), attempt, made }
+    }
+
+    /// Waits since the last reset.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// How many starts the policy made.

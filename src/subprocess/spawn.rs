@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use crate::output::{Lease, Outputs};
-use crate::procfs::{self, Identity, MARKER};
+use crate::procfs::{self, Identity, MARKER, OWNER};
 use crate::protocol::definition::LimitsDefinition;
 use crate::sys::clone::{self, CloneError, Program, Step};
 use crate::sys::limits::{Limit, Nofile};
@@ -27,6 +27,7 @@ use super::account::Account;
 use super::containment::{Containment, RunGroup};
 use super::env_file;
 use super::gate::Closed;
+use super::ledger::Written;
 use super::reserve::Reserve;
 use super::spec::Spec;
 use super::streams::Streams;
@@ -164,8 +165,8 @@ impl SpawnFailure {
 }
 
 /// Variables that systemd means for the daemon alone (sd_notify(3), sd_listen_fds(3), systemd.exec(5)).
-const NOT_FOR_CHILDREN: [&str; 8] =
-    ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "JOURNAL_STREAM", MARKER];
+const NOT_FOR_CHILDREN: [&str; 9] =
+    ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "JOURNAL_STREAM", MARKER, OWNER];
 
 /// Threads that start processes.
 #[derive(Clone, Debug)]
@@ -177,6 +178,8 @@ struct Shared {
     ready: Condvar,
     mains: Arc<Mains>,
     environment: Vec<(OsString, OsString)>,
+    /// The daemon's id, which tells its processes from another daemon's.
+    id: String,
     nofile: Option<Nofile>,
     containment: Containment,
     outputs: Outputs,
@@ -199,6 +202,8 @@ struct Job {
     uuid: String,
     /// Standard output and error, instead of what the definition says.
     output: Option<OwnedFd>,
+    /// There is no process before this is written.
+    written: Option<Written>,
     reply: oneshot::Sender<Result<Spawned, SpawnFailure>>,
 }
 
@@ -210,12 +215,12 @@ const MAX_THREADS: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Spawner {
-    /// Children will be entered in `mains`, get the environment that this process has now, and `nofile` as their limit, be held together as
-    /// `containment` says, and get their logs from `outputs`.
-    pub fn new(mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment, outputs: Outputs) -> Self {
+    /// Children will be entered in `mains`, get the environment that this process has now and a mark with the daemon's `id`, and `nofile` as their
+    /// limit, be held together as `containment` says, and get their logs from `outputs`.
+    pub fn new(id: String, mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment, outputs: Outputs) -> Self {
         let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
         let (queue, ready, reserve) = (Mutex::default(), Condvar::new(), Reserve::new());
-        Self(Arc::new(Shared { queue, ready, mains, environment, nofile, containment, outputs, reserve }))
+        Self(Arc::new(Shared { queue, ready, mains, environment, id, nofile, containment, outputs, reserve }))
     }
 
     /// Where the logs are.
@@ -223,16 +228,27 @@ impl Spawner {
         &self.0.outputs
     }
 
-    /// Starts a run; `uuid` becomes its marker. Answers once the program was executed, or was refused.
-    pub async fn spawn(self, spec: Arc<Spec>, launch: Launch, uuid: String) -> Result<Spawned, SpawnFailure> {
-        self.spawn_into(spec, launch, uuid, None).await
+    /// Starts a run; `uuid` becomes its marker. There is no process before `written`. Answers once the program was executed, or was refused.
+    pub async fn spawn(self, spec: Arc<Spec>, launch: Launch, uuid: String, written: Written) -> Result<Spawned, SpawnFailure> {
+        self.work_off(spec, launch, uuid, None, Some(written)).await
     }
 
-    /// The same, with standard output and error going here instead of where the definition says.
-    pub async fn spawn_into(self, spec: Arc<Spec>, launch: Launch, uuid: String, output: Option<OwnedFd>) -> Result<Spawned, SpawnFailure> {
+    /// Starts a program of a sub-process that is none of its runs, and of which nothing is written down; its standard output and error go here.
+    pub async fn spawn_into(self, spec: Arc<Spec>, launch: Launch, uuid: String, output: OwnedFd) -> Result<Spawned, SpawnFailure> {
+        self.work_off(spec, launch, uuid, Some(output), None).await
+    }
+
+    async fn work_off(
+        self,
+        spec: Arc<Spec>,
+        launch: Launch,
+        uuid: String,
+        output: Option<OwnedFd>,
+        written: Option<Written>,
+    ) -> Result<Spawned, SpawnFailure> {
         let failure = |errno| SpawnFailure { operation: Operation::Clone, errno, command: program_name(&spec) };
         let (reply, mut answer) = oneshot::channel();
-        self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, output, reply });
+        self.0.lock().jobs.push_back(Job { spec: spec.clone(), launch, uuid, output, written, reply });
         self.0.ready.notify_one();
         if let Err(error) = self.grow(THREADS)
             && self.0.lock().threads == 0
@@ -285,7 +301,7 @@ impl Spawner {
             return Ok(());
         }
         let shared = self.0.clone();
-        std::thread::Builder::new().name("spawner".into()).stack_size(256 * 1024).spawn(move || shared.work())?;
+        std::thread::Builder::new().name(SPAWNER.into()).stack_size(256 * 1024).spawn(move || shared.work())?;
         queue.threads += 1;
         Ok(())
     }
@@ -314,8 +330,8 @@ impl Shared {
                 }
             };
             self.lock().working.insert(job.uuid.clone(), cell.clone());
-            let output = job.output.take();
-            let result = self.start(&job, output, &cell);
+            let (output, written) = (job.output.take(), job.written.take());
+            let result = self.start(&job, output, written, &cell);
             self.lock().working.remove(&job.uuid);
             if let Err(Ok(unwanted)) = job.reply.send(result) {
                 // Whoever asked is gone. Once ended, it is an orphan like any other.
@@ -327,18 +343,25 @@ impl Shared {
 
 impl Shared {
     /// Starts one run on the calling thread, whose cell this is.
-    fn start(&self, job: &Job, output: Option<OwnedFd>, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
+    fn start(&self, job: &Job, output: Option<OwnedFd>, written: Option<Written>, cell: &AtomicI32) -> Result<Spawned, SpawnFailure> {
         let spec = &job.spec;
         // A program that asks how another one is belongs to the daemon's own work.
-        if output.is_none() && self.reserve.is_touched_beside(self.mains.count()) {
+        let is_program = output.is_some();
+        if !is_program && self.reserve.is_touched_beside(self.mains.count()) {
             return Err(SpawnFailure { operation: Operation::Reserve, errno: libc::EMFILE, command: program_name(spec) });
         }
         let streams = || match output {
             Some(output) => Streams::piped(output),
             None => Streams::open(spec, &self.outputs),
         };
-        let (program, leases) = prepare(spec, &job.launch, &job.uuid, &self.environment, self.nofile, streams)?;
+        let kind = if is_program { "/program" } else { "" };
+        let owner = format!("{}/{}{kind}", self.id, spec.name);
+        let (program, leases) = prepare(spec, &job.launch, &job.uuid, owner, &self.environment, self.nofile, streams)?;
         let mut group = self.containment.begin(spec, &job.uuid);
+        // As late as possible: it is being written meanwhile.
+        if let Some(written) = written {
+            written.wait();
+        }
         let mut result = clone::spawn(&program, group.as_ref().map(|group| &**group.group()), cell);
         if let Err(CloneError { step: Step::Group, errno }) = result {
             let error = io::Error::from_raw_os_error(errno);
@@ -355,6 +378,15 @@ impl Shared {
     }
 }
 
+/// What the kernel calls the process of a run before it has executed its program: 12 digits of the UUID, which tell any two starts apart that are not
+/// years from each other, as they are the lower 48 bits of its time in units of 100 ns (RFC 9562, section 5.1).
+pub fn unexecuted_name(uuid: &str) -> String {
+    format!("pm-{}", uuid.chars().filter(|c| *c != '-').take(12).collect::<String>())
+}
+
+/// What the kernel calls it for the very first instructions: the name of the thread that made it.
+pub const SPAWNER: &str = "spawner";
+
 fn program_name(spec: &Spec) -> String {
     if spec.shell { "/bin/sh".to_owned() } else { spec.cmd.first().cloned().unwrap_or_default() }
 }
@@ -364,6 +396,7 @@ fn prepare(
     spec: &Spec,
     launch: &Launch,
     uuid: &str,
+    owner: String,
     inherited: &[(OsString, OsString)],
     nofile: Option<Nofile>,
     streams: impl FnOnce() -> Result<Streams, (Operation, i32)>,
@@ -395,6 +428,7 @@ fn prepare(
         environment.insert("NOTIFY_SOCKET".into(), socket.into());
     }
     environment.insert(MARKER.into(), uuid.into());
+    environment.insert(OWNER.into(), owner.into());
     environment.extend(streams.journal.map(|value| ("JOURNAL_STREAM".into(), value.into())));
     let path = environment.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let envp = environment
@@ -421,6 +455,7 @@ fn prepare(
         nice: spec.nice,
         oom_score_adj: spec.oom_score_adj.map(|score| clone::c_string(score.to_string())).transpose().map_err(invalid)?,
         no_new_privs: spec.no_new_privs,
+        name: clone::c_string(unexecuted_name(uuid)).map_err(invalid)?,
     };
     Ok((program, streams.leases))
 }

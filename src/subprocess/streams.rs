@@ -66,6 +66,12 @@ pub(super) fn define(outputs: &Outputs, spec: &Spec) -> Option<Health> {
     outputs.define(&spec.name, &logs, &policy(&spec.log))
 }
 
+/// The logs that a run writes to which an earlier daemon started.
+pub(super) fn leases(outputs: &Outputs, spec: &Spec) -> Vec<Lease> {
+    let streams = [(StreamName::Stdout, &spec.stdout), (StreamName::Stderr, &spec.stderr)];
+    streams.into_iter().filter(|(_, output)| **output == Output::Log).filter_map(|(which, _)| outputs.lease(&spec.name, which)).collect()
+}
+
 fn policy(log: &LogPolicy) -> Policy {
     let LogPolicy { max_size, keep, compress, max_age } = *log;
     Policy { max_size, keep, compress, max_age }

@@ -1,5 +1,7 @@
 //! What the watch over a run sees and hears, the end of its main process included.
 
+use std::os::fd::AsFd;
+
 use super::super::tree;
 use super::*;
 
@@ -74,6 +76,7 @@ impl Actor {
                 return None;
             }
         };
+        self.shared.ledger.main_moved(&live.uuid, identity, fd.get_ref().as_fd());
         live.main = Some(Main { fd, _guard: self.shared.mains.claim(identity.pid) });
         live._root = self.shared.forest.plant(&live.uuid, identity);
         live.identity = identity;

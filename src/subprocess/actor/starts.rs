@@ -1,5 +1,7 @@
 //! From a wish to a process that is watched.
 
+use std::os::fd::AsFd;
+
 use super::super::tree;
 use super::*;
 
@@ -34,7 +36,9 @@ impl Actor {
             launch.notify_socket = Some(notify.path().to_owned());
             launch.env.extend(notify.environment(&self.spec));
         }
-        let stage = Stage::Process(self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid).boxed());
+        let intent = Intent { name: &self.spec.name, uuid: &uuid, launch: &begun.launch, origin: begun.origin };
+        let written = self.shared.ledger.intend(&intent);
+        let stage = Stage::Process(self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid, written).boxed());
         self.spawning = Some(Spawning { stage, notify, killer: JoinSet::new() });
     }
 
@@ -66,6 +70,14 @@ impl Actor {
             Ok(fd) => fd,
             Err(error) => return self.give_up_process(identity, guard, &error),
         };
+        self.shared.ledger.begun(&ledger::Begun {
+            uuid: &uuid,
+            main: identity,
+            fd: fd.get_ref().as_fd(),
+            notify: notify.as_ref().map(AsFd::as_fd),
+            started,
+            started_at,
+        });
         let watched: Watched = self.shared.monitor.add(&uuid, identity, group.as_ref().map(|group| group.group().clone()));
         let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
         self.published.send_modify(|published| {
@@ -100,6 +112,9 @@ impl Actor {
     pub(super) fn spawn_failed(&self, failure: SpawnFailure) -> Event<Launch, SpawnFailure> {
         self.say(failure.to_string());
         self.shared.reporter.report(&Notice::SpawnFailed { name: &self.spec.name, failure: &failure });
+        if let Some(begun) = &self.begun {
+            self.shared.ledger.gone(&begun.uuid);
+        }
         self.shared.reaped.notify_one();
         Event::SpawnFailed { failure }
     }

@@ -23,15 +23,15 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Finds where groups can be made, and removes what an earlier daemon with the same `id` left there empty. What still lives there is left alone,
-    /// with a warning: it may be somebody's only process.
+    /// Finds where groups can be made, and removes what an earlier daemon with the same `id` left there empty. What still lives there is left alone:
+    /// see [`Groups::left`].
     ///
     /// # Errors
     /// Groups cannot be made, and why.
     pub fn find(place: &Place, id: &str) -> Result<Arc<Self>, NoGroups> {
         let Ground { path, runs, traces } = Ground::find(place, id)?;
         let system = |source| NoGroups::NotOurs { path: path.clone(), source };
-        remove_stale(&runs, &path);
+        remove_stale(&runs);
         let sweeper = Arc::new(Sweeper::start(runs.duplicate().map_err(system)?).map_err(system)?);
         Ok(Arc::new(Self { runs, sweeper, traces: Mutex::new(Some(traces)), path }))
     }
@@ -53,9 +53,39 @@ impl Groups {
     pub fn create(&self, sub_process: &Name, uuid: &str, limits: &LimitsDefinition) -> io::Result<(RunGroup, Vec<Unset>)> {
         let name = group_name(sub_process, uuid);
         let group = self.runs.create(&name)?;
-        let set = |wanted: &Wanted| self.have(wanted.controller).and_then(|()| group.write(wanted.file, &wanted.value.to_string()));
-        let unset = wanted(limits).filter_map(|wanted| Some(Unset { why: set(&wanted).err()?, key: wanted.key })).collect();
+        let unset = self.limit(&group, limits);
         Ok((RunGroup::new(group, name, self.sweeper.clone()), unset))
+    }
+
+    /// The groups of an earlier daemon in which something lives: the sub-process and the UUID of each.
+    pub fn left(&self) -> Vec<(String, String)> {
+        let names = self.runs.children().unwrap_or_default().into_iter();
+        names.filter_map(|name| name.rsplit_once('.').map(|(name, uuid)| (name.to_owned(), uuid.to_owned()))).collect()
+    }
+
+    /// Takes over the group of a run that an earlier daemon started; its limits are set anew, as they may have been given up with their controllers.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn adopt(&self, sub_process: &str, uuid: &str, limits: &LimitsDefinition) -> io::Result<(RunGroup, Vec<Unset>)> {
+        let name = format!("{sub_process}.{uuid}");
+        let group = self.runs.child(&name)?;
+        let unset = self.limit(&group, limits);
+        Ok((RunGroup::new(group, name, self.sweeper.clone()), unset))
+    }
+
+    fn limit(&self, group: &Group, limits: &LimitsDefinition) -> Vec<Unset> {
+        let set = |wanted: &Wanted| self.have(wanted.controller).and_then(|()| group.write(wanted.file, &wanted.value.to_string()));
+        wanted(limits).filter_map(|wanted| Some(Unset { why: set(&wanted).err()?, key: wanted.key })).collect()
+    }
+
+    /// Leaves the groups of all runs to a later daemon. Controllers are given up: a service manager could not put that daemon into a group that
+    /// hands any on (`EBUSY`, "no internal processes").
+    pub fn leave(&self) {
+        self.sweeper.abandon();
+        if let Some(mut traces) = self.traces.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            traces.leave(&self.runs);
+        }
     }
 
     /// Sees to it that the groups of runs have this controller.
@@ -114,11 +144,9 @@ fn group_name(sub_process: &Name, uuid: &str) -> String {
     format!("{sub_process}.{uuid}")
 }
 
-fn remove_stale(runs: &Group, path: &Path) {
-    let names = runs.children().unwrap_or_default();
-    let living: Vec<&String> = names.iter().filter(|name| runs.remove_tree(name).is_err()).collect();
-    if !living.is_empty() {
-        tracing::warn!(path = %path.display(), groups = ?living, "processes of an earlier daemon still live in these groups, they are left alone");
+fn remove_stale(runs: &Group) {
+    for name in runs.children().unwrap_or_default() {
+        drop(runs.remove_tree(&name)); // something lives in it
     }
 }
 

@@ -61,6 +61,15 @@ impl Containment {
         }
     }
 
+    /// The group of a run that an earlier daemon started; `None` where it has none here.
+    pub fn adopt(&self, spec: &Spec, uuid: &str) -> Option<RunGroup> {
+        let (group, unset) = self.groups.as_ref()?.adopt(spec.name.as_str(), uuid, &spec.limits).ok()?;
+        for limit in unset {
+            self.warn(spec, limit.key, &limit.why);
+        }
+        Some(group)
+    }
+
     fn warn(&self, spec: &Spec, key: &'static str, why: &dyn std::fmt::Display) {
         if self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert((spec.name.clone(), key)) {
             tracing::warn!(name = %spec.name, key = format!("limits.{key}"), %why, "this limit cannot be set, the sub-process runs without it");

@@ -239,6 +239,15 @@ impl Traces {
         }
     }
 
+    /// Leaves the groups of runs, in which processes live, but hands no controller on to them any more.
+    pub(super) fn leave(&mut self, runs: &Group) {
+        for controller in self.enabled.drain(..) {
+            drop(runs.disable(controller));
+            drop(self.base.disable(controller));
+        }
+        self.step_back();
+    }
+
     /// Undoes everything, once no run has a group any more.
     pub(super) fn undo(&mut self) {
         if let Err(error) = self.base.remove(&self.name) {

@@ -47,6 +47,14 @@ impl Sweeper {
     }
 }
 
+impl Sweeper {
+    /// Removes nothing any more: what lives is left to a later daemon, and so are the groups.
+    pub(super) fn abandon(&self) {
+        // The thread may be waiting for something that lives, which it is not to do; the process is about to end.
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map(|running| running.names));
+    }
+}
+
 fn work(runs: &Group, to_sweep: &Receiver<String>) {
     let mut left: Vec<String> = Vec::new();
     let mut last: Option<Instant> = None;

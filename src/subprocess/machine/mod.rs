@@ -13,8 +13,9 @@
 //! What the machine owes its callers: each [`Token`] is answered exactly once.
 //!
 //! - [`words`]: what machine and rim say to each other; `state`: where a sub-process is;
-//! - `starting`, `stopping`: the ways up and down.
+//! - `starting`, `stopping`: the ways up and down; [`recovery`]: what an earlier daemon left.
 
+pub mod recovery;
 mod starting;
 mod state;
 mod stopping;
@@ -31,6 +32,7 @@ use super::restart::Restarts;
 use super::spec::Policy;
 
 use state::{PendingStop, Phase, State, Stopping, Then, Wait};
+pub use recovery::{Found, Recovered};
 pub use words::{Answer, Effect, End, Event, KILL_WAIT, Refusal, Run, StopWay, Token, TreeReport};
 
 /// The state machine of one sub-process.
@@ -80,6 +82,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             State::Backoff { .. } => StateName::Backoff,
             State::Exited => StateName::Exited,
             State::Fatal => StateName::Fatal,
+            State::Lost => StateName::Lost,
         }
     }
 
@@ -93,7 +96,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         match &self.state {
             State::Starting { run, .. } | State::Running { run } => Some(*run),
             State::Stopping(stopping) => stopping.main,
-            State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal => None,
+            State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal | State::Lost => None,
         }
     }
 
@@ -110,7 +113,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     /// Whether there is nothing left of any run and none is on its way.
     pub fn is_at_rest(&self) -> bool {
         match &self.state {
-            State::Stopped | State::Exited | State::Fatal => true,
+            State::Stopped | State::Exited | State::Fatal | State::Lost => true,
             State::Spawning { .. } | State::Starting { .. } | State::Running { .. } | State::Stopping(_) | State::Backoff { .. } => false,
         }
     }
@@ -122,7 +125,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             State::Backoff { until } => Some(*until),
             State::Stopping(Stopping { gone: Some(_), .. }) => None,
             State::Stopping(Stopping { phase, .. }) | State::Spawning { stop: Some(PendingStop { phase, .. }) } => phase.deadline(),
-            State::Stopped | State::Spawning { stop: None } | State::Running { .. } | State::Exited | State::Fatal => None,
+            State::Stopped | State::Spawning { stop: None } | State::Running { .. } | State::Exited | State::Fatal | State::Lost => None,
         }
     }
 
@@ -136,7 +139,8 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             | State::Running { .. }
             | State::Stopping(_)
             | State::Exited
-            | State::Fatal => None,
+            | State::Fatal
+            | State::Lost => None,
         }
     }
 
@@ -165,6 +169,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                     self.cancel_backoff(State::Exited);
                 }
             }
+            Event::Recovered(recovered) => self.recover(recovered, now),
             Event::NoMoreStarts => {
                 self.leaving = true;
                 self.cancel_backoff(State::Stopped);
@@ -199,7 +204,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     fn main_moved(&mut self, pid: u32) {
         match &mut self.state {
             State::Starting { run, .. } | State::Running { run } | State::Stopping(Stopping { main: Some(run), .. }) => run.pid = pid,
-            State::Stopping(_) | State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal => {}
+            State::Stopping(_) | State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal | State::Lost => {}
         }
     }
 
@@ -227,12 +232,9 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             State::Starting { .. } | State::Running { .. } => {
                 let unready = matches!(self.state, State::Starting { wait: Wait::Told { .. }, .. });
                 let lived = self.run().map_or(Duration::ZERO, |run| now.saturating_duration_since(run.started));
-                let failed = match status {
-                    Some(ExitStatus::Exited(code)) => !u8::try_from(code).is_ok_and(|code| self.policy.success_codes.contains(&code)),
-                    Some(ExitStatus::Signalled { .. }) | None => true,
-                } || lived < self.policy.start_seconds
-                    || unready;
-                self.end_run(End { status, cause: own_cause, by: EndedBy::Itself, lived, unready });
+                let end = End { status, cause: own_cause, by: EndedBy::Itself, lived, unready };
+                let failed = self.is_failure(&end);
+                self.end_run(end);
                 self.begin_stopping(None, self.stop, own_cause, EndedBy::Itself, Then::Decide { failed, lived }, now);
             }
             State::Stopping(stopping) if stopping.main.is_some() => {
@@ -249,8 +251,39 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                 }
             }
             // There is no main to end in these: nothing to lose.
-            State::Stopping(_) | State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal => {}
+            State::Stopping(_) | State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal | State::Lost => {}
         }
+    }
+
+    /// Whether a run that ended so has failed.
+    fn is_failure(&self, end: &End) -> bool {
+        let success = match end.status {
+            Some(ExitStatus::Exited(code)) => u8::try_from(code).is_ok_and(|code| self.policy.success_codes.contains(&code)),
+            Some(ExitStatus::Signalled { .. }) | None => false,
+        };
+        !success || end.lived < self.policy.start_seconds || end.unready
+    }
+
+    /// Who has the run ended that is being ended, and whether a start is to follow.
+    pub fn ending(&self) -> Option<(EndedBy, bool)> {
+        match &self.state {
+            State::Stopping(Stopping { by, then, .. }) | State::Spawning { stop: Some(PendingStop { by, then, .. }) } => {
+                Some((*by, then.is_start()))
+            }
+            State::Spawning { stop: None }
+            | State::Stopped
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Backoff { .. }
+            | State::Exited
+            | State::Fatal
+            | State::Lost => None,
+        }
+    }
+
+    /// How far the back-off has grown: waits since the last reset.
+    pub fn attempt(&self) -> u32 {
+        self.restarts.attempt()
     }
 
     fn deadline_came(&mut self, now: Instant) {
@@ -287,7 +320,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                 }
                 Phase::Surviving => {}
             },
-            State::Stopped | State::Spawning { stop: None } | State::Running { .. } | State::Exited | State::Fatal => {}
+            State::Stopped | State::Spawning { stop: None } | State::Running { .. } | State::Exited | State::Fatal | State::Lost => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use super::words::{Answer, Effect, End, Refusal, Run, StopWay, Token, TreeReport
 impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     pub(super) fn execute(&mut self, token: Token, launch: L, origin: Origin, now: Instant) {
         match &mut self.state {
-            State::Stopped | State::Exited | State::Fatal | State::Backoff { .. } => {
+            State::Stopped | State::Exited | State::Fatal | State::Lost | State::Backoff { .. } => {
                 self.start_on_request(vec![token], launch, origin, now);
             }
             // The process has ended; what is left of its tree is about to, and then it is started.
@@ -62,7 +62,8 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             | State::Stopping(_)
             | State::Backoff { .. }
             | State::Exited
-            | State::Fatal => {
+            | State::Fatal
+            | State::Lost => {
                 for token in starters {
                     self.answer(token, Answer::Started { pid });
                 }
@@ -87,7 +88,8 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             | State::Stopping(_)
             | State::Backoff { .. }
             | State::Exited
-            | State::Fatal => {
+            | State::Fatal
+            | State::Lost => {
                 let way = StopWay { signal: Signal::KILL, timeout: Duration::ZERO, request: false };
                 self.begin_stopping(Some(run), way, Cause::Quit, EndedBy::Quit, Then::Rest, now);
             }
@@ -136,7 +138,14 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
 
     /// The restart policy's word on a run that ended by itself, or could not be started.
     pub(super) fn decide(&mut self, failed: bool, lived: Duration, now: Instant, roll: f64) {
-        let could_not_start = self.last_end.is_some_and(|end| end.cause == Cause::SpawnFailed);
+        let rest = match self.last_end.map(|end| end.cause) {
+            Some(Cause::SpawnFailed) => State::Fatal,
+            Some(Cause::Lost) => State::Lost,
+            Some(
+                Cause::Exit | Cause::Signal | Cause::CoreDump | Cause::Oom | Cause::Quit | Cause::Health | Cause::StartTimeout,
+            )
+            | None => State::Exited,
+        };
         let again = match self.policy.restart {
             RestartPolicy::Never => false,
             RestartPolicy::OnFailure => failed,
@@ -144,7 +153,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         };
         if !again || self.leaving {
             self.wanted = Wanted::Down;
-            self.state = if could_not_start { State::Fatal } else { State::Exited };
+            self.state = rest;
             return;
         }
         match self.restarts.next(&self.policy, lived, now, roll) {

@@ -39,6 +39,8 @@ pub(super) enum State<L> {
     Exited,
     /// The supervisor gave up.
     Fatal,
+    /// It ended while no daemon was there to see how, and no start follows.
+    Lost,
 }
 
 /// What a process waits for before it counts as running.

@@ -12,7 +12,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     pub(super) fn quit(&mut self, token: Option<Token>, way: StopWay, by: EndedBy, now: Instant) {
         self.wanted = Wanted::Down;
         match &mut self.state {
-            State::Stopped | State::Exited | State::Backoff { .. } | State::Fatal => {
+            State::Stopped | State::Exited | State::Backoff { .. } | State::Fatal | State::Lost => {
                 self.state = State::Stopped;
                 return self.answer_ended(token);
             }
@@ -51,7 +51,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
 
     pub(super) fn restart(&mut self, token: Token, launch: L, way: StopWay, now: Instant) {
         match &mut self.state {
-            State::Stopped | State::Exited | State::Fatal | State::Backoff { .. } => {
+            State::Stopped | State::Exited | State::Fatal | State::Lost | State::Backoff { .. } => {
                 return self.start_on_request(vec![token], launch, Origin::Restart, now);
             }
             State::Spawning { stop } => match stop {
@@ -117,7 +117,8 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             | State::Running { .. }
             | State::Backoff { .. }
             | State::Exited
-            | State::Fatal => return,
+            | State::Fatal
+            | State::Lost => return,
         };
         if report.survivors.is_empty() {
             return; // TreeGone is on its way
@@ -146,7 +147,8 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             | State::Running { .. }
             | State::Backoff { .. }
             | State::Exited
-            | State::Fatal) => self.state = other,
+            | State::Fatal
+            | State::Lost) => self.state = other,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::protocol::{Cause, EndedBy, Origin, Signal, StateName};
 use crate::sys::pidfd::ExitStatus;
 
 use super::super::spec::Policy;
+use super::recovery::Recovered;
 
 /// Somebody who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +118,8 @@ pub enum Event<L, F> {
     Survivors(TreeReport),
     /// [`super::Machine::deadline`] has come.
     Deadline,
+    /// An earlier daemon had it; this is what is left of that. Only before anything else.
+    Recovered(Recovered<L>),
     /// The definition was replaced.
     PolicyChanged(Policy, StopWay),
     /// The daemon is leaving: nothing starts by itself any more.

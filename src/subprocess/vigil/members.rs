@@ -89,9 +89,10 @@ impl Members {
         }
     }
 
-    /// For when there is no time to look: whether the environment of a child of the daemon names the run.
+    /// For when there is no time to look: whether the environment of an orphan names the run.
     pub(super) fn is_marked(&self, identity: Identity) -> bool {
-        if procfs::read_stat(identity.pid).map_or(true, |stat| stat.identity() != identity || stat.ppid != std::process::id()) {
+        let orphan = |stat: &Stat| stat.identity() == identity && self.forest.takes_orphans_in(stat.ppid);
+        if !procfs::read_stat(identity.pid).is_ok_and(|stat| orphan(&stat)) {
             return false;
         }
         let (answer, answers) = mpsc::channel();

@@ -197,6 +197,14 @@ impl Vigil {
         }
     }
 
+    /// Goes on watching over a run that was ready when an earlier daemon watched over it.
+    pub fn resume(run: WatchedRun) -> Self {
+        let mut vigil = Self::begin(run);
+        // Whether it is well is asked after an interval: at once, a thousand would be asked together.
+        vigil.reach(true);
+        vigil
+    }
+
     /// Tells that it is ready, where the definition leaves that to others. From here on its health is watched.
     pub fn ready(&mut self) {
         if matches!(self.readiness, Readiness::Outside) {

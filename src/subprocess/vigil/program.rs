@@ -179,7 +179,7 @@ impl Life {
         let (reader, writer) = std::io::pipe().map_err(refused)?;
         let output = Output::new(pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(refused)?);
         let spawner = self.shared.spawner.clone();
-        let starting = spawner.clone().spawn_into(program.spec, program.launch, uuid.to_owned(), Some(writer.into()));
+        let starting = spawner.clone().spawn_into(program.spec, program.launch, uuid.to_owned(), writer.into());
         tokio::pin!(starting);
         let told = |failure: SpawnFailure| failure.to_string();
         tokio::select! {

@@ -5,7 +5,8 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,35 @@ impl NotifySocket {
         Ok(bound)
     }
 
+    /// Binds it anew for a run that an earlier daemon started, for the same user. What was sent while nobody had it bound is lost.
+    ///
+    /// # Errors
+    /// As for [`NotifySocket::bind`].
+    pub fn rebind(runtime_dir: &Path, uuid: &str) -> io::Result<Self> {
+        let before = fs::symlink_metadata(runtime_dir.join(DIRECTORY).join(uuid));
+        let socket = Self::bind(runtime_dir, uuid)?;
+        if let Ok(before) = before.as_ref().map(fs::Metadata::uid) {
+            Self::give(&socket.path, before)?;
+        }
+        Ok(socket)
+    }
+
+    /// Goes on with the socket of an earlier daemon that somebody kept: nothing that was sent to it is lost.
+    ///
+    /// # Errors
+    /// It is not that socket.
+    pub fn resume(runtime_dir: &Path, uuid: &str, kept: OwnedFd) -> io::Result<Self> {
+        let path = runtime_dir.join(DIRECTORY).join(uuid);
+        let socket = StdDatagram::from(kept);
+        if socket.local_addr()?.as_pathname() != Some(&path) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is another socket"));
+        }
+        socket.set_nonblocking(true)?;
+        let socket = UnixDatagram::from_std(socket)?;
+        datagram::pass_credentials(&socket)?;
+        Ok(Self { socket, path })
+    }
+
     /// Makes the socket at `path` that of the user whom the service is started as.
     pub fn give(path: &Path, uid: u32) -> io::Result<()> {
         chown(path, Some(uid), None)?;
@@ -119,6 +149,12 @@ fn mode(uid: u32) -> Permissions {
     Permissions::from_mode(if uid == 0 { 0o666 } else { 0o600 })
 }
 
+impl AsFd for NotifySocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Drop for NotifySocket {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path)
@@ -132,7 +168,6 @@ impl Drop for NotifySocket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     #[tokio::test]
     async fn it_is_there_for_one_run_and_gone_with_it() {

@@ -70,7 +70,7 @@ impl Bench {
         let answers = Arc::new(Answers::default());
         let dir = tempfile::tempdir().unwrap();
         let places = Settings { logs: dir.path().join("logs"), journal: dir.path().join("journal") };
-        let spawner = Spawner::new(Arc::new(Mains::default()), None, Containment::new(None), Outputs::new(places, Arc::new(Nobody)));
+        let spawner = Spawner::new("test".into(), Arc::new(Mains::default()), None, Containment::new(None), Outputs::new(places, Arc::new(Nobody)));
         let shared = VigilShared::new(Arc::new(answers.clone()), spawner, Forest::new(), Arc::default());
         Self { shared: Arc::new(shared), answers, dir }
     }
@@ -98,7 +98,7 @@ impl Bench {
         let mut launch = Launch { env: BTreeMap::from([("DIR".to_owned(), self.path(""))]), ..Launch::default() };
         let plain = launch.clone();
         launch.env.extend(notify.iter().flat_map(|notify| notify.environment(&spec)));
-        let spawned = self.shared.spawner.clone().spawn(spec.clone(), launch, uuid.clone()).await.unwrap();
+        let spawned = self.shared.spawner.clone().spawn(spec.clone(), launch, uuid.clone(), Written::after(|| ())).await.unwrap();
         let root = self.shared.forest.plant(&uuid, spawned.identity);
         let watched = WatchedRun { spec, launch: plain, uuid: uuid.clone(), main: spawned.identity, notify, shared: self.shared.clone() };
         (Run { spawned, uuid, _root: root }, Vigil::begin(watched))

@@ -70,6 +70,8 @@ fn become_program(shared: &Shared<'_>) -> Result<Infallible, CloneError> {
     let program = shared.program;
     let at = |step: Step| move |errno: i32| CloneError { step, errno };
 
+    // First of all. It cannot fail, and without it nothing is lost but certainty.
+    let _ = call(libc::SYS_prctl, libc::PR_SET_NAME as usize, program.name.as_ptr() as usize, 0, 0);
     if let Some(group) = shared.group {
         // 0 is whoever writes it.
         write_file(group, c"cgroup.procs", b"0").map_err(at(Step::Group))?;

@@ -47,6 +47,9 @@ pub struct Program {
     pub oom_score_adj: Option<CString>,
     /// No program that it executes gives it privileges (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privs: bool,
+    /// What the kernel calls it until it has executed its program (`PR_SET_NAME`): whoever finds it then can tell which one it is, though its memory,
+    /// and so its environment, still is the daemon's. At most 15 bytes.
+    pub name: CString,
 }
 
 /// Who the process is to be.
@@ -217,6 +220,7 @@ mod tests {
             nice: None,
             oom_score_adj: None,
             no_new_privs: false,
+            name: c_string("test").unwrap(),
         }
     }
 

@@ -1,0 +1,108 @@
+//! Taking over what an earlier daemon left.
+
+use std::io;
+
+use super::super::adopt::{Adoption, FoundMain, FoundRun, FoundState, LastRun};
+use super::super::machine::{Found, Recovered, Run};
+use super::super::restart::Restarts;
+use super::*;
+
+impl Actor {
+    /// Takes over what was found, and goes on from there.
+    ///
+    /// # Errors
+    /// A living process cannot be watched: then it must not be taken for one that has ended, and the daemon cannot do its work.
+    pub(super) fn adopt(&mut self, adoption: Adoption) -> io::Result<()> {
+        let Adoption { restarts, found } = adoption;
+        match found {
+            FoundState::AtRest { state, last } => self.adopt_rest(restarts, state, last),
+            FoundState::Run(run) => self.adopt_run(restarts, *run)?,
+        }
+        while let Some(event) = self.queued.pop_front() {
+            self.advance(event);
+        }
+        Ok(())
+    }
+
+    fn adopt_rest(&mut self, restarts: Restarts, state: StateName, last: Option<LastRun>) {
+        let end = last.as_ref().map(|last| last.end);
+        if let Some(LastRun { uuid, started, started_at, message, .. }) = last {
+            let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
+            self.published.send_modify(|published| {
+                let published = Arc::make_mut(published);
+                published.message = message;
+                published.run = Some(PublishedRun { uuid, pid: None, started, started_at, number, watched: None });
+            });
+        }
+        let found = Found::AtRest { state, end };
+        self.queued.push_back(Event::Recovered(Recovered { launch: Launch::default(), restarts, found }));
+    }
+
+    fn adopt_run(&mut self, restarts: Restarts, run: FoundRun) -> io::Result<()> {
+        let FoundRun { uuid, launch, origin, identity, main, started, started_at, ready, ending, notify, group } = run;
+        let group = group.map(Arc::new);
+        let (held, ended, recorded) = match main {
+            FoundMain::Held(fd) => (Some(readiness::watch(fd)?), None, None),
+            FoundMain::Ended(status) => (None, Some(status), None),
+            FoundMain::Recorded(end, message) => (None, None, Some((end, message))),
+        };
+        let pid = held.as_ref().map(|_| identity.pid);
+        let watched = pid.map(|_| self.shared.monitor.add(&uuid, identity, group.as_ref().map(|group| group.group().clone())));
+        let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
+        self.published.send_modify(|published| {
+            let published = Arc::make_mut(published);
+            published.health = self.spec.health.as_ref().filter(|_| pid.is_some()).map(|_| Health::Unknown);
+            published.message = recorded.as_ref().and_then(|(_, message)| message.clone());
+            published.run = Some(PublishedRun { uuid: uuid.clone(), pid, started, started_at, number, watched });
+        });
+        if recorded.is_none() {
+            let begun = Begun { uuid: uuid.clone(), launch: launch.clone(), origin, pid: Some(identity.pid), started, started_at };
+            self.begun = Some(Arc::new(begun));
+        }
+        let root = self.shared.forest.adopt(&uuid, identity);
+        let needs_vigil = pid.is_some() && (self.spec.ready.is_some() || self.spec.health.is_some());
+        let vigil = needs_vigil.then(|| {
+            let (spec, launch, uuid) = (self.spec.clone(), launch.clone(), uuid.clone());
+            let run = WatchedRun { spec, launch, uuid, main: identity, notify, shared: self.shared.vigil.clone() };
+            if ready && self.spec.ready.is_some() { Vigil::resume(run) } else { Vigil::begin(run) }
+        });
+        let main = held.map(|fd| Main { fd, _guard: self.shared.mains.claim(identity.pid) });
+        let leases = streams::leases(self.shared.spawner.outputs(), &self.spec);
+        let oom = group.as_ref().is_some_and(|group| group.oom_killed());
+        self.live =
+            Some(Live { uuid, identity, main, ender: None, vigil, refusal: None, stop_request: None, group, _leases: leases, _root: root });
+
+        let overdue = ending.is_some_and(|(by, _)| by == EndedBy::StartTimeout);
+        let found = match recorded {
+            Some((end, _)) => Found::Remains { end, then_start: ending.is_some_and(|(_, then_start)| then_start) },
+            None => Found::Living { run: Run { pid: identity.pid, started }, ready, overdue },
+        };
+        let remains = matches!(found, Found::Remains { .. });
+        self.queued.push_back(Event::Recovered(Recovered { launch: launch.clone(), restarts, found }));
+        if !remains && let Some((by, then_start)) = ending {
+            let event = self.end_again(by, then_start, launch);
+            self.queued.extend(event);
+        }
+        self.queued.extend(ended.map(|status| Event::MainExited { status, oom }));
+        Ok(())
+    }
+
+    /// What an earlier daemon was about to do.
+    fn end_again(&mut self, by: EndedBy, then_start: bool, launch: Launch) -> Option<Event<Launch, SpawnFailure>> {
+        let way = stop_way(&self.spec);
+        if then_start {
+            self.tokens += 1; // nobody waits for it any more
+            return Some(Event::Restart { token: Token(self.tokens), launch, way });
+        }
+        match by {
+            EndedBy::Health => Some(Event::Unhealthy),
+            // It comes with the deadline, which has come.
+            EndedBy::StartTimeout => Some(Event::Deadline),
+            // Its main ends or has ended, which is told as such.
+            EndedBy::Itself => None,
+            EndedBy::Quit | EndedBy::Reap | EndedBy::Restart | EndedBy::Unregister | EndedBy::Required | EndedBy::Shutdown => {
+                Some(Event::Quit { token: None, way, by })
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What is written down of a sub-process, so that a later daemon finds it again. Who implements this knows where.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Instant, SystemTime};
+
+use crate::procfs::Identity;
+use crate::protocol::{EndedBy, Name, Origin, StateName, Wanted};
+
+use super::spawn::Launch;
+
+/// A run that is about to get a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Intent<'a> {
+    /// The sub-process.
+    pub name: &'a Name,
+    /// The run's version-1 UUID, which marks its processes.
+    pub uuid: &'a str,
+    /// What it gets besides the definition.
+    pub launch: &'a Launch,
+    /// Who has it started.
+    pub origin: Origin,
+}
+
+/// A run that has a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun<'a> {
+    /// The run.
+    pub uuid: &'a str,
+    /// Its main process.
+    pub main: Identity,
+    /// That, held by descriptor.
+    pub fd: BorrowedFd<'a>,
+    /// The socket at which it says that it is ready.
+    pub notify: Option<BorrowedFd<'a>>,
+    /// On the monotonic clock.
+    pub started: Instant,
+    /// On the wall clock.
+    pub started_at: SystemTime,
+}
+
+/// Where a sub-process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it is.
+    pub state: StateName,
+    /// What it is wanted to do.
+    pub wanted: Wanted,
+    /// Starts that the policy made since the last that somebody asked for.
+    pub restarts: u64,
+    /// Waits since the back-off began anew.
+    pub attempt: u32,
+}
+
+/// Waits until what was handed over is written down. Dropped, nobody waits.
+pub struct Written(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Written").finish_non_exhaustive()
+    }
+}
+
+impl Written {
+    /// One for which this waits.
+    pub fn after(wait: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(wait))
+    }
+
+    /// Blocks until then, or until it is clear that it cannot be written down: supervision goes on.
+    pub fn wait(self) {
+        (self.0)();
+    }
+}
+
+/// Somebody who writes it down. Called on the runtime's threads: it must not block.
+pub trait Ledger: Send + Sync + 'static {
+    /// A run is about to get a process, which it gets only once this is written.
+    fn intend(&self, intent: &Intent<'_>) -> Written;
+    /// It has it.
+    fn begun(&self, begun: &Begun<'_>);
+    /// Another process is its main from now on.
+    fn main_moved(&self, uuid: &str, main: Identity, fd: BorrowedFd<'_>);
+    /// It is ready.
+    fn ready(&self, uuid: &str);
+    /// It is being ended by this, and whether a start is to follow.
+    fn ending(&self, uuid: &str, by: EndedBy, then_start: bool);
+    /// Nothing of it is left. That it has ended, and how, the [`super::Reporter`] was told before.
+    fn gone(&self, uuid: &str);
+    /// A sub-process stands somewhere else.
+    fn stands(&self, name: &Name, standing: &Standing);
+    /// A sub-process is unregistered.
+    fn unregistered(&self, name: &Name);
+}
+
+/// Nothing is written down.
+#[derive(Clone, Copy, Debug)]
+pub struct Oblivion;
+
+impl Ledger for Oblivion {
+    fn intend(&self, _: &Intent<'_>) -> Written {
+        Written::after(|| ())
+    }
+
+    fn begun(&self, _: &Begun<'_>) {}
+    fn main_moved(&self, _: &str, _: Identity, _: BorrowedFd<'_>) {}
+    fn ready(&self, _: &str) {}
+    fn ending(&self, _: &str, _: EndedBy, _: bool) {}
+    fn gone(&self, _: &str) {}
+    fn stands(&self, _: &Name, _: &Standing) {}
+    fn unregistered(&self, _: &Name) {}
+}

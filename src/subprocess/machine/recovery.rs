@@ -1,0 +1,106 @@
+//! Taking over what an earlier daemon left: the process may live, may have ended meanwhile, or may have ended before and left some of its tree.
+
+use std::time::Instant;
+
+use crate::protocol::{Cause, EndedBy, Origin, StateName, Wanted};
+
+use super::super::restart::Restarts;
+use super::super::spec::Readiness;
+use super::Machine;
+use super::state::{State, Then, Wait};
+use super::words::{End, Run};
+
+/// What an earlier daemon knew of a sub-process, and what was found of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovered<L> {
+    /// How it was started last, which the policy repeats.
+    pub launch: L,
+    /// What the policy had counted.
+    pub restarts: Restarts,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What was found of a sub-process.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Nothing runs, and nothing was about to.
+    AtRest {
+        /// Where it was.
+        state: StateName,
+        /// How its last run ended.
+        end: Option<End>,
+    },
+    /// It has a main process. Where that has ended meanwhile, an [`super::Event::MainExited`] follows.
+    Living {
+        /// The process.
+        run: Run,
+        /// It had said, or answered, that it is ready.
+        ready: bool,
+        /// It was being ended because it did not get ready in time.
+        overdue: bool,
+    },
+    /// The end of its main process is recorded. What it left behind is to be ended, and an [`super::Event::TreeGone`] follows.
+    Remains {
+        /// That end.
+        end: End,
+        /// A start was to follow.
+        then_start: bool,
+    },
+}
+
+impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
+    /// Takes up where an earlier daemon was. Nothing happens where this one has begun something itself.
+    pub(super) fn recover(&mut self, recovered: Recovered<L>, now: Instant) {
+        if self.state != State::Stopped || self.last_end.is_some() {
+            return;
+        }
+        let Recovered { launch, restarts, found } = recovered;
+        (self.last_launch, self.restarts) = (launch, restarts);
+        match found {
+            Found::AtRest { state, end } => {
+                self.last_end = end;
+                self.state = match state {
+                    StateName::Fatal => State::Fatal,
+                    StateName::Exited => State::Exited,
+                    StateName::Lost => State::Lost,
+                    // What was on its way somewhere is started anew, by whoever decides that.
+                    StateName::Stopped | StateName::Starting | StateName::Running | StateName::Stopping | StateName::Backoff => {
+                        State::Stopped
+                    }
+                };
+            }
+            Found::Living { run, ready, overdue } => {
+                self.wanted = Wanted::Up;
+                self.restarts.record_start(run.started, &self.policy.start_limit);
+                self.state = match self.policy.readiness {
+                    Readiness::Lived if ready || run.started + self.policy.start_seconds <= now => State::Running { run },
+                    Readiness::Lived => State::Starting { run, wait: Wait::Lived { until: run.started + self.policy.start_seconds } },
+                    Readiness::Told { .. } if ready => State::Running { run },
+                    // What it said while nobody listened may be lost: it is given the whole time again.
+                    Readiness::Told { within } => {
+                        let by = if overdue { Some(now) } else { within.map(|within| now + within) };
+                        State::Starting { run, wait: Wait::Told { by } }
+                    }
+                };
+            }
+            Found::Remains { end, then_start } => {
+                self.last_end = Some(end);
+                let then = match end.by {
+                    _ if then_start => {
+                        let launch = self.last_launch.clone();
+                        Then::Start { launch, origin: Origin::Restart, tokens: Vec::new() }
+                    }
+                    EndedBy::Itself | EndedBy::Health | EndedBy::StartTimeout => {
+                        Then::Decide { failed: end.cause == Cause::Health || self.is_failure(&end), lived: end.lived }
+                    }
+                    EndedBy::Quit | EndedBy::Reap | EndedBy::Unregister | EndedBy::Required | EndedBy::Shutdown | EndedBy::Restart => {
+                        Then::Rest
+                    }
+                };
+                self.wanted = if matches!(then, Then::Rest) { Wanted::Down } else { Wanted::Up };
+                self.begin_stopping(None, self.stop, end.cause, end.by, then, now);
+            }
+        }
+    }
+}
