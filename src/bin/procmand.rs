@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use procman::config::{Config, Loaded};
-use procman::daemon::{ExitReason, Prepared, StartError, prepare};
+use procman::daemon::{ExitReason, Prepared, StartError, kept, prepare};
 use procman::telemetry::{LogFormat, Telemetry, logging};
 
 /// Supervises processes on this host.
@@ -90,12 +90,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         say(&format!("{}: nothing is wrong, {} sub-processes", config.source.display(), config.processes.len()));
         return Ok(());
     }
+    let kept = kept::take();
     prepare::first_of_all()?;
     let _log = logging::init(arguments.log_format).map_err(Failure::Logging)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let prepared = Prepared::take(config)?;
+    let prepared = Prepared::take(config, kept)?;
     let telemetry = Telemetry::new()?;
     // Two workers: one endpoint's task never has to wait for another's, and the daemon stays small. What blocks runs on threads of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -7,7 +7,7 @@ use crate::output::{self, Watcher};
 use crate::protocol::event;
 use crate::protocol::reply::{PastRun, Replay};
 use crate::protocol::{Name, StateName};
-use crate::store::History;
+use crate::store::{self, History, Store};
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::report::RunRecord;
 use crate::subprocess::{Notice, Reporter, SubProcessHandle};
@@ -27,8 +27,17 @@ pub struct Bridge {
     pub telemetry: Telemetry,
     /// The sequence itself, which `telemetry` appends to.
     pub feed: Arc<Feed>,
-    /// The runs that have ended.
+    /// The runs that have ended, as they are asked for.
     pub history: Arc<dyn History>,
+    /// The same, and all else that must outlive the daemon.
+    pub store: Store,
+}
+
+/// Tells of the store.
+pub struct StoreWatcher(pub Telemetry);
+
+impl store::Watcher for StoreWatcher {
+    fn notice(&self, _notice: &store::StoreNotice<'_>) {}
 }
 
 impl Reporter for Bridge {
@@ -48,7 +57,11 @@ impl Reporter for Bridge {
                     message: &failure.to_string(),
                 });
             }
-            Notice::RunEnded { name, record } => self.history.append(past_run(name, record)),
+            Notice::RunEnded { name, record } => {
+                let run = past_run(name, record);
+                self.store.end(&run);
+                self.history.append(run);
+            }
             Notice::RestartScheduled { name, attempt, delay } => {
                 self.telemetry.emit(Event::Restarting { name, attempt: attempt.into(), delay })
             }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::config::ConfigErrors;
 use crate::control::BindError;
-use crate::store::StateDirError;
+use crate::store::{StateDirError, StoreError};
 use crate::subprocess::containment::NoGroups;
 use crate::supervisor::RegisterError;
 use crate::telemetry::MetricsError;
@@ -44,6 +44,9 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error(transparent)]
     StateDir(#[from] StateDirError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The runtime directory cannot be made.
     #[error("cannot make the runtime directory {path}: {source}; make it writable for this user, or set daemon.runtime_dir")]
     RuntimeDir {
@@ -92,7 +95,7 @@ impl StartError {
     pub fn reason(&self) -> ExitReason {
         match self {
             Self::Config(_) | Self::Register(_) => ExitReason::Config,
-            Self::StateDir(StateDirError::Unwritable { .. }) | Self::RuntimeDir { .. } | Self::Groups(_) => ExitReason::Directory,
+            Self::StateDir(StateDirError::Unwritable { .. }) | Self::Store(_) | Self::RuntimeDir { .. } | Self::Groups(_) => ExitReason::Directory,
             Self::StateDir(StateDirError::Held { .. }) => ExitReason::Held,
             Self::Control(_) => ExitReason::Control,
             Self::Metrics { .. } => ExitReason::Metrics,

@@ -3,17 +3,22 @@
 //! - [`prepare`]: takes everything that another program could hold (state directory, endpoints, metrics address) before any process is started;
 //! - [`run`]: wires the rooms together, starts what is to start, runs until asked to leave, quits what runs;
 //! - [`sockets`]: the files of ipc endpoints; [`strays`]: ending what nobody owns; [`orphans`]: reaping what came to the daemon as their subreaper; [`bridge`]: what happens → telemetry and history; [`publish`]: events → their subscribers;
+//! - `written`: what sub-processes write down for the next daemon; [`kept`]: descriptors that somebody keeps for it; `recovery`: taking over what an
+//!   earlier one left;
 //! - [`service_manager`]: what systemd is told; [`exit`]: why the daemon could not run, and its exit code.
 
 pub mod bridge;
 pub mod exit;
+pub mod kept;
 pub mod orphans;
 pub mod prepare;
 pub mod publish;
+mod recovery;
 pub mod run;
 pub mod service_manager;
 pub mod sockets;
 pub mod strays;
+mod written;
 
 pub use exit::{ExitReason, StartError};
 pub use prepare::Prepared;

@@ -1,9 +1,11 @@
 //! Takes everything that another program could hold, before any process is started.
 
+use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 use crate::config::{Cgroup, Config, Endpoint};
@@ -12,7 +14,6 @@ use crate::control::{Bound, Limits, Publisher};
 use crate::protocol::reply::Capabilities;
 use crate::store::StateDir;
 use crate::subprocess::containment::{Groups, Place};
-use crate::subprocess::vigil::NotifySocket;
 use crate::sys::cgroup::Controllers;
 use crate::sys::limits::{Nofile, raise_nofile};
 use crate::sys::{probe, reaper, signals};
@@ -23,6 +24,10 @@ use super::sockets::{SocketFile, bind_ipc};
 /// A daemon that holds all it needs and has started nothing.
 pub struct Prepared {
     pub(super) config: Config,
+    /// Tells this daemon's processes from another daemon's.
+    pub(super) id: String,
+    /// What an earlier daemon had somebody keep, by name.
+    pub(super) kept: HashMap<String, OwnedFd>,
     pub(super) bound: Vec<Bound>,
     pub(super) publisher: Publisher,
     pub(super) metrics: Option<(TcpListener, SocketAddr)>,
@@ -48,16 +53,16 @@ pub fn first_of_all() -> Result<(), StartError> {
 }
 
 impl Prepared {
-    /// Takes it all, or nothing.
-    pub fn take(config: Config) -> Result<Self, StartError> {
+    /// Takes it all, or nothing. `kept` is what an earlier daemon had somebody keep.
+    pub fn take(config: Config, kept: HashMap<String, OwnedFd>) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&config.state_dir)?;
+        let id = state_dir.id().map_err(|source| StartError::System { what: "cannot look at the state directory", source })?;
         // Everybody may pass through it: each socket guards itself by its own mode.
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(&config.runtime_dir)
             .map_err(|source| StartError::RuntimeDir { path: config.runtime_dir.display().to_string(), source })?;
-        NotifySocket::remove_stale(&config.runtime_dir);
 
         let context = zmq::Context::new();
         let limits = Limits::new(config.control.max_request_bytes);
@@ -91,19 +96,26 @@ impl Prepared {
             tracing::warn!(%error, "orphaned descendants will not come to the daemon");
         }
         let nofile = raise_nofile().inspect_err(|error| tracing::warn!(%error, "cannot raise the limit on open descriptors")).ok();
-        let groups = find_groups(&config.cgroup, &state_dir)?;
+        let groups = find_groups(&config.cgroup, &id)?;
         let capabilities = Capabilities {
             cgroup: groups.is_some(),
             pidfd_exit_info: probe::pidfd_exit_info(),
             curve: zmq::has("curve").unwrap_or(false),
             subreaper: reaper::is_subreaper(),
         };
-        Ok(Self { config, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context })
+        Ok(Self { config, id, kept, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context })
     }
 }
 
 /// Removes all groups of the daemon when dropped, which blocks for a second at most.
 pub(super) struct KeptGroups(pub(super) Arc<Groups>);
+
+impl KeptGroups {
+    /// Leaves them, and what lives in them, to the next daemon.
+    pub(super) fn leave(self) {
+        self.0.leave(); // what is closed once more then finds nothing to undo
+    }
+}
 
 impl Drop for KeptGroups {
     fn drop(&mut self) {
@@ -111,7 +123,7 @@ impl Drop for KeptGroups {
     }
 }
 
-fn find_groups(wanted: &Cgroup, state_dir: &StateDir) -> Result<Option<KeptGroups>, StartError> {
+fn find_groups(wanted: &Cgroup, id: &str) -> Result<Option<KeptGroups>, StartError> {
     let place = match wanted {
         Cgroup::Off => {
             tracing::info!("runs have no control groups: daemon.cgroup is \"off\"");
@@ -120,10 +132,8 @@ fn find_groups(wanted: &Cgroup, state_dir: &StateDir) -> Result<Option<KeptGroup
         Cgroup::Auto => Place::Auto,
         Cgroup::At(path) => Place::At(path.clone()),
     };
-    // One daemon at a time holds a state directory: whatever is there under its name is ours.
-    let directory =
-        std::fs::metadata(state_dir.path()).map_err(|source| StartError::System { what: "cannot look at the state directory", source })?;
-    match Groups::find(&place, &format!("{:x}-{:x}", directory.dev(), directory.ino())) {
+    // Whatever is there under the name of the state directory is ours.
+    match Groups::find(&place, id) {
         Ok(groups) => {
             let Controllers { memory, pids, .. } = groups.controllers();
             tracing::info!(path = %groups.path().display(), memory, pids, "each run gets a control group of its own");

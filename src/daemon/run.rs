@@ -1,6 +1,8 @@
 //! Wires the rooms together and runs until asked to leave.
 
+use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,26 +14,31 @@ use tokio::task::JoinSet;
 use crate::control::{Identity, Service};
 use crate::output::{self, Outputs};
 use crate::probe::Asker;
-use crate::procfs::Forest;
-use crate::protocol::Origin;
+use crate::procfs::{self, Forest};
+use crate::protocol::definition::Definition;
+use crate::protocol::{Name, Origin, StateName};
 use crate::status::Monitor;
-use crate::store::InMemory;
+use crate::store::{Farewell, History, InMemory, Opened, Store};
 use crate::subprocess::actor::Shared;
 use crate::subprocess::containment::Containment;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
-use crate::subprocess::vigil::VigilShared;
-use crate::subprocess::{CommandError, SubProcessHandle};
+use crate::subprocess::spec::instances;
+use crate::subprocess::vigil::{NotifySocket, VigilShared};
+use crate::subprocess::{CommandError, Spec, SubProcessHandle};
 use crate::supervisor::leave::Left;
 use crate::supervisor::{SupervisorHandle, schedule};
 use crate::sys;
 use crate::sys::reaper::Mains;
 use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 
-use super::bridge::{Bridge, snapshot};
+use super::bridge::{Bridge, StoreWatcher, snapshot};
 use super::exit::StartError;
+use super::kept::Keeper;
 use super::prepare::Prepared;
 use super::publish::publish;
+use super::recovery::{Heirs, KEPT_NOTIFY};
+use super::written::Writer;
 use super::{orphans, service_manager, strays};
 
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs, or waits for another, must not keep the others
@@ -93,7 +100,7 @@ fn uuid_node() -> [u8; 6] {
 impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
     pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
-        let Self { config, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context } = self;
+        let Self { config, id, kept, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
         sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
@@ -108,14 +115,20 @@ impl Prepared {
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
         let feed = Feed::new(&uuid);
         let telemetry = telemetry.publishing(feed.clone());
-        let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history: Arc::new(InMemory::default()) };
+        let Opened { store, mut recovered } = open_store(state_dir.path(), telemetry.clone()).await?;
+        let history = Arc::new(InMemory::default());
+        recovered.history.iter().for_each(|run| history.append(run.clone()));
+        let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history, store: store.clone() };
         let places = output::Settings { logs: state_dir.path().join("logs"), journal: output::journal::SOCKET.into() };
         let outputs = Outputs::new(places, Arc::new(bridge.clone()));
         let caretaker = outputs.look_after().map_err(system("cannot make the threads that look after logs"))?;
         let reaped = Arc::new(Notify::new());
-        let containment = Containment::new(groups.as_ref().map(|kept| kept.0.clone()));
-        let spawner = Spawner::new(mains.clone(), nofile, containment, outputs.clone());
+        let containment = Arc::new(Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
+        let spawner = Spawner::new(id.clone(), mains.clone(), nofile, containment.clone(), outputs.clone());
         let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new()), spawner.clone(), forest.clone(), reaped.clone()));
+        let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
+        let keeper = Arc::new(Keeper::new(&kept));
+        let ledger = Arc::new(Writer { store: store.clone(), keeper: keeper.clone(), boot_id: boot_id.clone() });
         let supervisor = SupervisorHandle::new(|gate| Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
@@ -125,6 +138,7 @@ impl Prepared {
             vigil: vigil.clone(),
             runtime_dir: config.runtime_dir.clone(),
             reporter: Arc::new(bridge.clone()),
+            ledger: ledger.clone(),
             reaped: reaped.clone(),
             node,
             starts: AtomicU64::new(0),
@@ -178,8 +192,23 @@ impl Prepared {
         let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, observer, records, outputs);
         let service = Arc::new(service);
 
-        let registered = supervisor.register(config.processes, false).await.map_err(StartError::Register)?;
-        let autostart = registered.into_iter().filter(|handle| handle.published().spec.autostart).collect();
+        supervisor.register(config.processes, false).await.map_err(StartError::Register)?;
+        register_again(&supervisor, std::mem::take(&mut recovered.definitions)).await;
+        let heirs = Heirs {
+            supervisor: &supervisor,
+            containment: &containment,
+            groups: groups.as_ref().map(|kept| &kept.0),
+            forest: &forest,
+            store: &store,
+            runtime_dir: &config.runtime_dir,
+            id: &id,
+        };
+        let (to_start, outcome) = heirs.recover(recovered, kept, &boot_id).await?;
+        store.boot(&boot_id);
+        NotifySocket::remove_stale(&config.runtime_dir);
+        let runs = runs_of(&supervisor);
+        keeper.give_up_all_but(|name| runs.contains(name.strip_prefix(KEPT_NOTIFY).unwrap_or(name)));
+        tracing::info!(?outcome, "what an earlier daemon left is taken over");
         for bound in bound {
             let (service, closing) = (service.clone(), closing_seen.clone());
             doors.spawn(async move {
@@ -192,7 +221,7 @@ impl Prepared {
 
         let asked = tokio::select! {
             asked = asked_to_leave(&mut signals, &supervisor) => asked,
-            () = start_all(&supervisor, autostart) => {
+            () = start_all(&supervisor, to_start) => {
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), state_dir = %state_dir.path().display(), ?endpoints,
                     metrics = metrics_endpoint.as_deref().unwrap_or("none"), sub_processes = supervisor.all().len(), "ready"
@@ -230,6 +259,48 @@ impl Prepared {
     }
 }
 
+/// The UUIDs of all runs that are not over.
+fn runs_of(supervisor: &SupervisorHandle) -> HashSet<String> {
+    let published = supervisor.all().into_iter().map(|handle| handle.published());
+    let with_run = published.filter(|published| !matches!(published.state, StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost));
+    with_run.filter_map(|published| published.run.as_ref().map(|run| run.uuid.clone())).collect()
+}
+
+/// Registers what was registered at run time with an earlier daemon. What the configuration has by now is the configuration's; what cannot be
+/// registered any more is told and kept: the configuration may be what is wrong.
+async fn register_again(supervisor: &SupervisorHandle, definitions: Vec<(Name, Definition)>) {
+    // They may name each other in any order: as long as some can be registered, others may become possible by that.
+    let mut left: Vec<(Name, Vec<Spec>)> = Vec::new();
+    for (name, definition) in definitions {
+        match instances::resolve(&name, definition) {
+            Ok(specs) if specs.iter().any(|spec| supervisor.get(spec.name.as_str()).is_some()) => {
+                tracing::warn!(%name, "this was registered at run time, and stands in the configuration, which holds");
+            }
+            Ok(specs) => left.push((name, specs)),
+            Err(problems) => {
+                let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                tracing::error!(%name, problems, "what was registered at run time cannot be registered any more");
+            }
+        }
+    }
+    loop {
+        let before = left.len();
+        let mut refused = Vec::new();
+        for (name, specs) in left {
+            if let Err(error) = supervisor.register(specs.clone(), false).await {
+                refused.push((name, specs, error));
+            }
+        }
+        if refused.is_empty() || refused.len() == before {
+            for (name, _, error) in refused {
+                tracing::error!(%name, %error, "what was registered at run time cannot be registered any more");
+            }
+            return;
+        }
+        left = refused.into_iter().map(|(name, specs, _)| (name, specs)).collect();
+    }
+}
+
 /// Starts them in order. What cannot be started is reported, and is up to its restart policy from then on.
 async fn start_all(supervisor: &SupervisorHandle, autostart: Vec<SubProcessHandle>) {
     match tokio::time::timeout(STARTS, supervisor.execute_all(autostart, Origin::Autostart)).await {
@@ -243,6 +314,13 @@ async fn start_all(supervisor: &SupervisorHandle, autostart: Vec<SubProcessHandl
         }
         Err(_) => tracing::info!("some sub-processes take long to start, or wait for others; the daemon does not wait for them"),
     }
+}
+
+/// Opens what is written, off the runtime's threads.
+async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, StartError> {
+    let (directory, watcher) = (state_dir.to_owned(), Arc::new(StoreWatcher(telemetry)));
+    let opened = tokio::task::spawn_blocking(move || Store::open(&directory, watcher)).await;
+    Ok(opened.map_err(io::Error::other).map_err(system("cannot open the database"))??)
 }
 
 async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle) -> &'static str {

@@ -26,7 +26,7 @@ pub use clock::{boot_id, boot_time, clock_ticks, monotonic, page_size, since_boo
 pub use environ::{Marked, marked};
 pub use file::{ProcessDir, is_gone};
 pub use forest::{Forest, Look, MARKER, OWNER, Root};
-pub use stat::{Identity, Stat, read_stat};
+pub use stat::{Identity, Stat, read_exit_code, read_stat};
 pub use table::Table;
 pub use words::{read_cmdline, read_environ_value};
 

@@ -1,6 +1,7 @@
 //! One process as `/proc/PID/stat` tells it (proc_pid_stat(5)).
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use super::file::{Proc, number};
 
@@ -128,10 +129,41 @@ pub fn read_stat(pid: u32) -> io::Result<Stat> {
     Stat::parse(Proc::open()?.read(pid, "stat")?)
 }
 
+/// How a process ended that its parent has not reaped yet, as wait(2) would tell its parent (field 52 of proc_pid_stat(5)); `None` while it lives, and
+/// where the kernel would not tell us the truth: to whom may not trace a process it says 0.
+///
+/// # Errors
+/// ENOENT or ESRCH when there is no such process ([`super::is_gone`]).
+pub fn read_exit_code(pid: u32) -> io::Result<Option<i32>> {
+    let mut proc = Proc::open()?;
+    let line = proc.read(pid, "stat")?;
+    let stat = Stat::parse(line)?;
+    let code = line.rsplit(|&byte| byte == b')').next().and_then(|fields| number(fields.trim_ascii().split(|&byte| byte == b' ').nth(49)?));
+    let own = nix::unistd::geteuid().as_raw();
+    // The directory belongs to the user whom the process ran as at last.
+    let may_trace = own == 0 || std::fs::metadata(format!("/proc/{pid}"))?.uid() == own;
+    Ok(code.filter(|_| stat.state == b'Z' && stat.is_dead() && may_trace))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_zombie_tells_how_it_ended() {
+        for (script, expected) in [("exit 7", 7 << 8), ("kill -KILL $$", 9)] {
+            let mut child = std::process::Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+            let mut code = None;
+            crate::procfs::testing::until(|| {
+                code = read_exit_code(child.id()).unwrap();
+                code.is_some()
+            });
+            assert_eq!(code, Some(expected), "{script}");
+            child.wait().unwrap();
+        }
+        assert_eq!(read_exit_code(std::process::id()).unwrap(), None, "we live");
+    }
 
     fn line(comm: &[u8]) -> Vec<u8> {
         [b"42 (", comm, b") S 7 40 39 34816 42 4194304 1 2 3 4 55 66 7 8 20 0 3 0 198915 3133440 418 18446744073709551615 1 2 3\n"].concat()

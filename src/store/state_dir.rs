@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -58,6 +58,15 @@ impl StateDir {
         };
         note(&mut lock).map_err(unwritable)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Tells the daemon that holds it from all others of this host, and is the same for the next one: one daemon at a time holds a state directory.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn id(&self) -> io::Result<String> {
+        let directory = std::fs::metadata(&self.path)?;
+        Ok(format!("{:x}-{:x}", directory.dev(), directory.ino()))
     }
 
     /// Where it is.

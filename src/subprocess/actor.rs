@@ -27,7 +27,7 @@ use crate::sys::pidfd::ExitStatus;
 use crate::sys::readiness;
 use crate::sys::reaper::{MainGuard, Mains};
 
-use super::adopt::Adoption;
+use super::adopt::{Adoption, HandedOver};
 use super::gate::Gate;
 use super::handle::{CommandError, MAILBOX, SubProcessHandle};
 use super::ledger::{self, Intent, Ledger, Standing};
@@ -91,6 +91,7 @@ pub(super) enum Message {
     Redefine { spec: Arc<Spec>, reply: oneshot::Sender<()> },
     Unregister { reply: Reply },
     Adopt { adoption: Box<Adoption>, reply: oneshot::Sender<std::io::Result<()>> },
+    HandOver { reply: oneshot::Sender<Option<HandedOver>> },
     Scheduled { next: Option<SystemTime> },
     NoMoreStarts,
 }
@@ -300,6 +301,10 @@ impl Actor {
             }
             Message::Adopt { adoption, reply } => {
                 let _ = reply.send(self.adopt(*adoption));
+                None
+            }
+            Message::HandOver { reply } => {
+                let _ = reply.send(self.hand_over());
                 None
             }
             Message::Scheduled { next } => {

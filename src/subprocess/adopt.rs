@@ -1,5 +1,6 @@
 //! What a daemon found of a sub-process that an earlier one had: a run whose processes may live, or the place where it rested.
 
+use std::os::fd::OwnedFd;
 use std::time::{Instant, SystemTime};
 
 use crate::procfs::Identity;
@@ -59,7 +60,7 @@ pub struct FoundRun {
     pub launch: Launch,
     /// Who had it started.
     pub origin: Origin,
-    /// Its main process, also once that has ended.
+    /// Its main process, also once that has ended; PID 0 where nobody knows whether there ever was one.
     pub identity: Identity,
     /// What was found of that.
     pub main: FoundMain,
@@ -86,4 +87,15 @@ pub enum FoundMain {
     Ended(Option<ExitStatus>),
     /// Its end is recorded; something of its tree may be left.
     Recorded(End, Option<String>),
+}
+
+/// Descriptors of a run that is not over, for a later daemon.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// The run.
+    pub uuid: String,
+    /// Its main process.
+    pub main: Option<OwnedFd>,
+    /// The socket at which it says what it has to say.
+    pub notify: Option<OwnedFd>,
 }

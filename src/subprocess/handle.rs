@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::protocol::reply::{Ended, Executed};
 use crate::protocol::{EndedBy, Name, Origin, Signal, StateName};
 
-use super::adopt::Adoption;
+use super::adopt::{Adoption, HandedOver};
 use super::actor::{Answered, Message, Shared};
 use super::gate::Closed;
 use super::machine::{Answer, Refusal, TreeReport};
@@ -106,6 +106,13 @@ impl SubProcessHandle {
     /// A living process cannot be watched.
     pub async fn adopt(&self, adoption: Adoption) -> Result<(), CommandError> {
         self.ask(|reply| Message::Adopt { adoption: Box::new(adoption), reply }).await?.map_err(CommandError::System)
+    }
+
+    /// Descriptors of its run, if it has one, for a later daemon. A full mailbox is waited for.
+    pub async fn hand_over(&self) -> Option<HandedOver> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(Message::HandOver { reply }).await.ok()?;
+        answer.await.ok().flatten()
     }
 
     /// Starts it; answers once the program was executed.

@@ -181,7 +181,7 @@ struct Shared {
     /// The daemon's id, which tells its processes from another daemon's.
     id: String,
     nofile: Option<Nofile>,
-    containment: Containment,
+    containment: Arc<Containment>,
     outputs: Outputs,
     reserve: Reserve,
 }
@@ -193,6 +193,8 @@ struct Queue {
     working: HashMap<String, Arc<AtomicI32>>,
     threads: usize,
     idle: usize,
+    /// Nothing more is taken up.
+    paused: bool,
 }
 
 #[derive(Debug)]
@@ -217,7 +219,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 impl Spawner {
     /// Children will be entered in `mains`, get the environment that this process has now and a mark with the daemon's `id`, and `nofile` as their
     /// limit, be held together as `containment` says, and get their logs from `outputs`.
-    pub fn new(id: String, mains: Arc<Mains>, nofile: Option<Nofile>, containment: Containment, outputs: Outputs) -> Self {
+    pub fn new(id: String, mains: Arc<Mains>, nofile: Option<Nofile>, containment: Arc<Containment>, outputs: Outputs) -> Self {
         let environment = std::env::vars_os().filter(|(key, _)| !NOT_FOR_CHILDREN.iter().any(|not| key == not)).collect();
         let (queue, ready, reserve) = (Mutex::default(), Condvar::new(), Reserve::new());
         Self(Arc::new(Shared { queue, ready, mains, environment, id, nofile, containment, outputs, reserve }))
@@ -288,6 +290,21 @@ impl Spawner {
         }
     }
 
+    /// Takes up nothing more, and waits until what is under way has its process, at most so long. For a daemon that leaves and lets live what it has
+    /// started.
+    pub async fn pause(&self, patience: Duration) {
+        self.0.lock().paused = true;
+        let deadline = Instant::now() + patience;
+        while !self.0.lock().working.is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// The UUIDs of those that nobody has taken up: nothing of them has begun.
+    pub fn waiting(&self) -> Vec<String> {
+        self.0.lock().jobs.iter().map(|job| job.uuid.clone()).collect()
+    }
+
     /// The process of a start that is under way.
     pub fn pid_of(&self, uuid: &str) -> Option<u32> {
         let cell = self.0.lock().working.get(uuid).cloned()?;
@@ -319,7 +336,7 @@ impl Shared {
             let mut job = {
                 let mut queue = self.lock();
                 loop {
-                    match queue.jobs.pop_front() {
+                    match if queue.paused { None } else { queue.jobs.pop_front() } {
                         Some(job) if job.reply.is_closed() => continue,
                         Some(job) => break job,
                         None => {}

@@ -6,6 +6,7 @@
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
 //! - [`datagram`]: messages of other processes, and who sent them;
+//! - [`inherited`]: descriptors that were handed to this process at its start;
 //! - [`signals`]: which signals reach this process;
 //! - [`mod@file`]: holes in files, and the room of their file systems;
 //! - [`limits`]: resource limits of the daemon and what its children get back;
@@ -19,6 +20,7 @@ pub mod cgroup;
 pub mod clone;
 pub mod datagram;
 pub mod file;
+pub mod inherited;
 pub mod limits;
 pub mod pidfd;
 pub mod probe;

@@ -20,6 +20,15 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
+    /// Of the number that wait(2) tells.
+    pub fn of_wait(status: i32) -> Self {
+        if libc::WIFEXITED(status) {
+            Self::Exited(libc::WEXITSTATUS(status))
+        } else {
+            Self::Signalled { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
+        }
+    }
+
     /// Python's convention: the exit code, or −N when signal N ended it.
     pub const fn returncode(self) -> i32 {
         match self {
@@ -54,6 +63,26 @@ impl PidFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Takes over a descriptor that somebody kept for us.
+    ///
+    /// # Errors
+    /// It is not that of a process (`EINVAL`).
+    pub fn kept(fd: OwnedFd) -> io::Result<Self> {
+        let kept = Self(fd);
+        kept.pid().map(|_| kept)
+    }
+
+    /// The PID of its process, as far as this PID namespace shows it; `None` once that is reaped (proc_pid_fdinfo(5)).
+    ///
+    /// # Errors
+    /// `/proc` cannot be read, or the descriptor is not that of a process.
+    pub fn pid(&self) -> io::Result<Option<u32>> {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")).map(str::trim);
+        let pid = pid.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        Ok(pid.parse().ok().filter(|pid| *pid != 0))
+    }
+
     /// Wraps a descriptor that the kernel made for a new process.
     pub(super) fn from_owned(fd: OwnedFd) -> Self {
         Self(fd)
@@ -68,11 +97,7 @@ impl PidFd {
 
     /// How the process ended, whoever's child it was; `None` while it is not reaped, and always before Linux 6.15 (`PIDFD_INFO_EXIT`).
     pub fn exit_info(&self) -> Option<ExitStatus> {
-        let status = super::probe::exit_info(self)?;
-        if libc::WIFEXITED(status) {
-            return Some(ExitStatus::Exited(libc::WEXITSTATUS(status)));
-        }
-        Some(ExitStatus::Signalled { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) })
+        super::probe::exit_info(self).map(ExitStatus::of_wait)
     }
 
     /// Reaps the process, which must be a child: `None` while it lives, `ECHILD` when it is no child or was reaped before.
@@ -132,6 +157,18 @@ mod tests {
             assert_eq!(fd.reap().unwrap_err().raw_os_error(), Some(libc::ECHILD), "reaped once");
             assert_eq!(fd.send_signal(15).unwrap_err().raw_os_error(), Some(libc::ESRCH), "and then nobody");
         }
+    }
+
+    #[test]
+    fn a_kept_descriptor_tells_whose_it_is() {
+        #[allow(clippy::zombie_processes)] // reaped by the PidFd
+        let child = Command::new("/bin/true").spawn().unwrap();
+        let fd = PidFd::kept(PidFd::open(child.id()).unwrap().0).unwrap();
+        assert_eq!(fd.pid().unwrap(), Some(child.id()), "running or waiting to be reaped");
+        wait(&fd);
+        assert_eq!(fd.pid().unwrap(), None);
+        let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        assert_eq!(PidFd::kept(file).unwrap_err().raw_os_error(), Some(libc::EINVAL));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Taking over what an earlier daemon left.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use super::super::adopt::{Adoption, FoundMain, FoundRun, FoundState, LastRun};
 use super::super::machine::{Found, Recovered, Run};
@@ -47,6 +48,7 @@ impl Actor {
             FoundMain::Recorded(end, message) => (None, None, Some((end, message))),
         };
         let pid = held.as_ref().map(|_| identity.pid);
+        let was = Some(identity.pid).filter(|pid| *pid != 0);
         let watched = pid.map(|_| self.shared.monitor.add(&uuid, identity, group.as_ref().map(|group| group.group().clone())));
         let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
         self.published.send_modify(|published| {
@@ -56,7 +58,7 @@ impl Actor {
             published.run = Some(PublishedRun { uuid: uuid.clone(), pid, started, started_at, number, watched });
         });
         if recorded.is_none() {
-            let begun = Begun { uuid: uuid.clone(), launch: launch.clone(), origin, pid: Some(identity.pid), started, started_at };
+            let begun = Begun { uuid: uuid.clone(), launch: launch.clone(), origin, pid: was, started, started_at };
             self.begun = Some(Arc::new(begun));
         }
         let root = self.shared.forest.adopt(&uuid, identity);
@@ -85,6 +87,14 @@ impl Actor {
         }
         self.queued.extend(ended.map(|status| Event::MainExited { status, oom }));
         Ok(())
+    }
+
+    /// Descriptors of what lives, for a later daemon: this one is about to go.
+    pub(super) fn hand_over(&mut self) -> Option<HandedOver> {
+        let live = self.live.as_mut()?;
+        let main = live.main.as_ref().and_then(|main| main.fd.get_ref().as_fd().try_clone_to_owned().ok());
+        let notify = live.vigil.as_mut().and_then(Vigil::hand_over);
+        Some(HandedOver { uuid: live.uuid.clone(), main, notify })
     }
 
     /// What an earlier daemon was about to do.

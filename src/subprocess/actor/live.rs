@@ -8,7 +8,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::JoinSet;
 
 use crate::output::Lease;
-use crate::procfs::{Identity, Root};
+use crate::procfs::{self, Identity, Root};
 use crate::protocol::Origin;
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::reaper::MainGuard;
@@ -103,10 +103,10 @@ impl Spawning {
     }
 }
 
-/// How long to wait for the status of a main process whose parent is not the daemon, and may reap it.
-const STRANGE_PARENT: Duration = Duration::from_secs(1);
+/// How long to wait for the status of a main process whose parent is not the daemon, and may reap it: some init processes look every second.
+const STRANGE_PARENT: Duration = Duration::from_secs(5);
 /// How often to look meanwhile.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Resolves when the process has ended, reaped. `None` when nobody can tell how.
 pub(super) async fn exited(main: &Main) -> Option<ExitStatus> {
@@ -129,23 +129,31 @@ pub(super) async fn exited(main: &Main) -> Option<ExitStatus> {
     }
 }
 
-/// The status of an ended main process that is somebody else's child: it said that it is the main process while its parent still lives. Either that
-/// parent reaps it, and then a newer kernel tells; or it ends too, and then the process comes to the daemon.
+/// The status of an ended main process that is somebody else's child: an earlier daemon started it, or it said that it is the main process while its
+/// parent still lives. Until that parent reaps it, `/proc` tells; after that, a newer kernel does. Or the parent ends too, and then the process comes to
+/// the daemon.
 async fn status_of_strange_child(fd: &PidFd) -> Option<ExitStatus> {
     let until = tokio::time::Instant::now() + STRANGE_PARENT;
     loop {
         if let Ok(Some(status)) = fd.reap() {
             return Some(status);
         }
-        if let Some(status) = fd.exit_info() {
+        let pid = fd.pid().ok().flatten();
+        if let Some(status) = pid.and_then(|pid| status_of_zombie(fd, pid)).or_else(|| fd.exit_info()) {
             return Some(status);
         }
-        if tokio::time::Instant::now() >= until {
+        if pid.is_none() || tokio::time::Instant::now() >= until {
             tracing::warn!("a main process that is no child of the daemon ended, and nobody can tell how");
             return None;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+fn status_of_zombie(fd: &PidFd, pid: u32) -> Option<ExitStatus> {
+    let status = procfs::read_exit_code(pid).ok().flatten()?;
+    // It still is this process, if its descriptor says so after the file was read, too.
+    (fd.pid().ok()? == Some(pid)).then(|| ExitStatus::of_wait(status))
 }
 
 /// What a start under way, if any, comes to.

@@ -195,7 +195,7 @@ impl World {
                 let token = self.token();
                 let main_has_ended = self.machine.state() == StateName::Stopping && self.machine.run().is_none();
                 if main_has_ended
-                    || matches!(self.machine.state(), StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Backoff)
+                    || matches!(self.machine.state(), StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost | StateName::Backoff)
                 {
                     self.told_to_rest = false;
                 }
@@ -304,6 +304,83 @@ impl World {
     }
 }
 
+/// What an earlier daemon may have left; the run, if any, began so many seconds ago.
+fn found() -> impl Strategy<Value = (Found, u64)> {
+    let end = |by, cause| End { status: Some(ExitStatus::Exited(1)), cause, by, lived: Duration::from_secs(9), unready: false };
+    let state = prop_oneof![Just(StateName::Stopped), Just(StateName::Exited), Just(StateName::Fatal), Just(StateName::Lost)];
+    let remains = prop_oneof![
+        Just(end(EndedBy::Itself, Cause::Exit)),
+        Just(end(EndedBy::Quit, Cause::Quit)),
+        Just(end(EndedBy::Health, Cause::Health))
+    ];
+    let found = prop_oneof![
+        state.prop_map(|state| Found::AtRest { state, end: None }),
+        (any::<bool>(), any::<bool>()).prop_map(|(ready, overdue)| Found::Living {
+            run: Run { pid: 100, started: Instant::now() },
+            ready,
+            overdue
+        }),
+        (remains, any::<bool>()).prop_map(|(end, then_start)| Found::Remains { end, then_start }),
+    ];
+    (found, 0u64..100)
+}
+
+impl World {
+    fn recover(&mut self, (mut found, age): (Found, u64)) {
+        self.now += Duration::from_secs(age);
+        self.told_to_rest = false;
+        match &mut found {
+            Found::AtRest { .. } => self.told_to_rest = true,
+            Found::Living { run, .. } => {
+                run.started = self.now - Duration::from_secs(age);
+                (self.main, self.tree, self.spawned) = (Main::Alive(100), true, 1);
+            }
+            Found::Remains { end, .. } => {
+                self.tree = true;
+                self.told_to_rest = end.by == EndedBy::Quit;
+            }
+        }
+        if let Found::Remains { then_start: true, .. } = found {
+            self.told_to_rest = false;
+        }
+        let recovered = Recovered { launch: 3, restarts: Restarts::counted(2, 1), found };
+        self.give(Event::Recovered(recovered.clone()));
+        let state = format!("{:?}", self.machine.state);
+        self.give(Event::Recovered(recovered));
+        if self.machine.state() != StateName::Stopped {
+            assert_eq!(format!("{:?}", self.machine.state), state, "taken over once");
+        }
+    }
+}
+
+#[test]
+fn what_ended_while_nobody_looked_is_lost_and_a_failure() {
+    for (restart, expected) in [(RestartPolicy::Never, StateName::Lost), (RestartPolicy::OnFailure, StateName::Backoff)] {
+        let mut world = world(restart);
+        let run = Run { pid: 100, started: world.now };
+        world.recover((Found::Living { run, ready: true, overdue: false }, 5));
+        assert_eq!(world.machine.state(), StateName::Running);
+        world.main = Main::None;
+        world.give(Event::MainExited { status: None, oom: false });
+        world.act(&Action::TreeVanishes);
+        assert_eq!((world.machine.state(), world.machine.last_end().unwrap().cause), (expected, Cause::Lost));
+    }
+}
+
+#[test]
+fn one_that_was_not_ready_is_given_its_time_again_unless_that_was_over() {
+    let readiness = Readiness::Told { within: Some(Duration::from_secs(10)) };
+    for (ready, overdue, expected) in
+        [(true, false, StateName::Running), (false, false, StateName::Starting), (false, true, StateName::Stopping)]
+    {
+        let mut world = World::new(Policy { readiness, ..Policy::default() }, 0.5);
+        let run = Run { pid: 100, started: world.now };
+        world.recover((Found::Living { run, ready, overdue }, 60));
+        world.give(Event::Deadline);
+        assert_eq!(world.machine.state(), expected, "ready {ready}, overdue {overdue}");
+    }
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     let restart = prop_oneof![Just(RestartPolicy::Never), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Always)];
     let readiness = prop_oneof![
@@ -337,6 +414,21 @@ proptest! {
         world.settle();
         prop_assert_eq!(world.machine.wanted(), Wanted::Down);
         prop_assert_eq!(world.machine.deadline(), None);
+    }
+
+    #[test]
+    fn no_history_after_an_earlier_daemon_breaks_a_promise(
+        policy in policy(), roll in 0.0f64..=1.0, found in found(), actions in proptest::collection::vec(action(), 0..60)
+    ) {
+        let mut world = World::new(policy, roll);
+        world.recover(found);
+        for action in &actions {
+            world.act(action);
+        }
+        world.act(&Action::DaemonLeaves);
+        world.act(&Action::Quit { timeout: 1, request: false });
+        world.settle();
+        prop_assert_eq!(world.machine.wanted(), Wanted::Down);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Hears what a service says of itself: from whom it comes, and how much of it.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -94,6 +96,11 @@ impl Listener {
             second: Second { began: Instant::now(), heard: 0 },
             complained: Complained::default(),
         }
+    }
+
+    /// A descriptor of the socket, whose file stays.
+    pub(super) fn hand_over(&mut self) -> io::Result<OwnedFd> {
+        self.socket.hand_over()
     }
 
     /// Another process is the main.

@@ -21,6 +21,7 @@ mod tests;
 mod trial;
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,6 +217,11 @@ impl Vigil {
     /// What the last try said why it is not ready.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
+    }
+
+    /// A descriptor of the socket at which it says what it has to say, for a later daemon; that socket's file stays.
+    pub fn hand_over(&mut self) -> Option<OwnedFd> {
+        self.listener.as_mut()?.hand_over().ok()
     }
 
     /// It is being ended: nobody asks any more how it is. What it says of itself is still heard.

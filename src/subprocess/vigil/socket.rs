@@ -22,11 +22,12 @@ use super::message::MAX_MESSAGE;
 /// The directory of these sockets, below the runtime directory.
 const DIRECTORY: &str = "notify";
 
-/// A bound socket. Its file is removed when it is dropped.
+/// A bound socket. Its file is removed when it is dropped, unless it was handed over.
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: UnixDatagram,
     path: PathBuf,
+    handed_over: bool,
 }
 
 impl NotifySocket {
@@ -58,7 +59,7 @@ impl NotifySocket {
         let socket = StdDatagram::bind(&path)?;
         // From here on the file is removed again, whatever fails.
         socket.set_nonblocking(true)?;
-        let bound = UnixDatagram::from_std(socket).map(|socket| Self { socket, path: path.clone() });
+        let bound = UnixDatagram::from_std(socket).map(|socket| Self { socket, path: path.clone(), handed_over: false });
         let bound = bound.inspect_err(|_| drop(fs::remove_file(&path)))?;
         datagram::pass_credentials(&bound.socket)?;
         fs::set_permissions(&bound.path, mode(nix::unistd::geteuid().as_raw()))?;
@@ -91,7 +92,7 @@ impl NotifySocket {
         socket.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(socket)?;
         datagram::pass_credentials(&socket)?;
-        Ok(Self { socket, path })
+        Ok(Self { socket, path, handed_over: false })
     }
 
     /// Makes the socket at `path` that of the user whom the service is started as.
@@ -121,6 +122,16 @@ impl NotifySocket {
             environment.push(("WATCHDOG_USEC".to_owned(), interval.as_micros().to_string()));
         }
         environment
+    }
+
+    /// One more descriptor of it, for a later daemon, which finds the file in its place.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn hand_over(&mut self) -> io::Result<OwnedFd> {
+        let fd = self.socket.as_fd().try_clone_to_owned()?;
+        self.handed_over = true;
+        Ok(fd)
     }
 
     /// Where it is.
@@ -157,7 +168,8 @@ impl AsFd for NotifySocket {
 
 impl Drop for NotifySocket {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path)
+        if !self.handed_over
+            && let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove a socket");

@@ -19,6 +19,7 @@ use crate::subprocess::spec::probe::StopRequest;
 use crate::sys::reaper::Mains;
 
 use super::*;
+use crate::subprocess::ledger::Written;
 use crate::subprocess::tree;
 
 /// Answers what it was told to; at last always the same.
@@ -70,7 +71,7 @@ impl Bench {
         let answers = Arc::new(Answers::default());
         let dir = tempfile::tempdir().unwrap();
         let places = Settings { logs: dir.path().join("logs"), journal: dir.path().join("journal") };
-        let spawner = Spawner::new("test".into(), Arc::new(Mains::default()), None, Containment::new(None), Outputs::new(places, Arc::new(Nobody)));
+        let spawner = Spawner::new("test".into(), Arc::new(Mains::default()), None, Arc::new(Containment::new(None)), Outputs::new(places, Arc::new(Nobody)));
         let shared = VigilShared::new(Arc::new(answers.clone()), spawner, Forest::new(), Arc::default());
         Self { shared: Arc::new(shared), answers, dir }
     }

@@ -1,0 +1,183 @@
+//! What the records of an earlier daemon say, decided purely.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::procfs::{self, Identity};
+use crate::protocol::reply::PastRun;
+use crate::protocol::{Cause, EndedBy, Name, StateName, Wanted};
+use crate::store::{EndingRow, Farewell, ProcessRow, Recovered, RunChange, RunRow, StandingRow};
+use crate::subprocess::adopt::LastRun;
+use crate::subprocess::machine::End;
+use crate::subprocess::published::unix_seconds;
+use crate::subprocess::restart::Restarts;
+use crate::sys::pidfd::ExitStatus;
+
+/// What this daemon knows by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) registered: BTreeSet<Name>,
+    /// Those of them that start when a daemon starts.
+    pub(super) autostart: BTreeSet<Name>,
+    pub(super) boot_id: String,
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Decision {
+    /// One run at most for each sub-process: it may live.
+    pub(super) current: Vec<CurrentRun>,
+    /// Runs that may live and that no sub-process is there for.
+    pub(super) remnants: Vec<RunRow>,
+    /// Runs of a former boot, which are over.
+    pub(super) former_boot: Vec<RunRow>,
+    /// The others.
+    pub(super) at_rest: BTreeMap<Name, Rest>,
+    /// What is to be started, unless a process of it is found.
+    pub(super) start: BTreeSet<Name>,
+}
+
+/// A run that may live.
+#[derive(Debug)]
+pub(super) struct CurrentRun {
+    pub(super) row: RunRow,
+    /// How its main process ended, where that is recorded.
+    pub(super) recorded: Option<(End, Option<String>)>,
+    /// How it is to be ended.
+    pub(super) ending: Option<EndingRow>,
+    pub(super) restarts: Restarts,
+}
+
+/// Where one rests.
+#[derive(Debug)]
+pub(super) struct Rest {
+    pub(super) state: StateName,
+    pub(super) last: Option<LastRun>,
+    pub(super) restarts: Restarts,
+}
+
+/// Decides from the records alone. What runs is looked for afterwards.
+pub(super) fn decide(recovered: Recovered, known: &Known) -> Decision {
+    let Recovered { runs, standings, history, farewell, .. } = recovered;
+    let mut decision = Decision::default();
+    let (mut present, former_boot): (Vec<RunRow>, Vec<RunRow>) = runs.into_iter().partition(|row| row.boot_id == known.boot_id);
+    decision.former_boot = former_boot;
+    let last: BTreeMap<&Name, &PastRun> = history.iter().map(|run| (&run.name, run)).collect();
+    let standings: BTreeMap<Name, StandingRow> = standings.into_iter().map(|standing| (standing.name.clone(), standing)).collect();
+    // After a daemon that has quit everything, and after a boot, everything begins anew.
+    let goes_on = farewell != Some(Farewell::Quit) && recovered.boot_id.as_deref() == Some(&known.boot_id);
+
+    present.sort_by(|a, b| a.intended_at.total_cmp(&b.intended_at));
+    let mut newest: BTreeMap<Name, RunRow> = BTreeMap::new();
+    for row in present {
+        if !known.registered.contains(&row.name) {
+            decision.remnants.push(row);
+        } else if let Some(older) = newest.insert(row.name.clone(), row) {
+            decision.remnants.push(older);
+        }
+    }
+    for name in &known.registered {
+        let standing = standings.get(name).filter(|_| goes_on);
+        let restarts = standing.map_or_else(Restarts::default, |standing| Restarts::counted(standing.restarts, standing.attempt));
+        if let Some(row) = newest.remove(name) {
+            let recorded = last.get(name).filter(|run| run.uuid == row.uuid).map(|run| (end_of(run), run.message.clone()));
+            // One that was left running by a daemon that was quitting everything is quit, and what starts with the daemon starts after that.
+            let ending = if goes_on {
+                row.ending.clone()
+            } else {
+                Some(EndingRow { by: EndedBy::Shutdown, then_start: known.autostart.contains(name) })
+            };
+            decision.current.push(CurrentRun { row, recorded, ending, restarts });
+            continue;
+        }
+        let state = standing.map_or(StateName::Stopped, |standing| standing.state);
+        let start = match standing {
+            // A daemon that goes on starts what is new in its configuration.
+            None => known.autostart.contains(name),
+            Some(standing) => standing.wanted == Wanted::Up && is_on_its_way(standing.state),
+        };
+        if start {
+            decision.start.insert(name.clone());
+        }
+        decision.at_rest.insert(name.clone(), Rest { state, last: last.get(name).map(|run| last_run(run)), restarts });
+    }
+    decision
+}
+
+/// Whether a sub-process in this state has, or is about to get, a process.
+fn is_on_its_way(state: StateName) -> bool {
+    match state {
+        StateName::Starting | StateName::Running | StateName::Stopping | StateName::Backoff => true,
+        StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost => false,
+    }
+}
+
+fn end_of(run: &PastRun) -> End {
+    let status = match (run.signal, run.returncode) {
+        (Some(signal), _) => Some(ExitStatus::Signalled { signal, core: run.core_dump }),
+        (None, Some(code)) => Some(ExitStatus::Exited(code)),
+        (None, None) => None,
+    };
+    let lived = Duration::try_from_secs_f64(run.duration).unwrap_or_default();
+    End { status, cause: run.cause, by: run.ended_by, lived, unready: false }
+}
+
+fn last_run(run: &PastRun) -> LastRun {
+    let started_at = super::at(run.started_at);
+    let age = SystemTime::now().duration_since(started_at).unwrap_or_default();
+    let started = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+    LastRun { uuid: run.uuid.clone(), started, started_at, end: end_of(run), message: run.message.clone() }
+}
+
+/// What is written of a process that was found.
+pub(super) fn started(main: Identity, started: Instant, started_at: SystemTime) -> RunChange {
+    let monotonic = procfs::monotonic().saturating_sub(started.elapsed());
+    RunChange::Started(ProcessRow {
+        pid: main.pid,
+        start_time: main.start_time,
+        started_at: unix_seconds(started_at),
+        monotonic: u64::try_from(monotonic.as_nanos()).unwrap_or(u64::MAX),
+        notify: false,
+    })
+}
+
+/// The record of a run that a boot of the host has ended.
+pub(super) fn lost_by_boot(row: &RunRow, now: SystemTime) -> PastRun {
+    PastRun {
+        cause: Cause::Lost,
+        ended_by: EndedBy::Itself,
+        message: Some("the host was started anew, or the daemon was moved to another one".to_owned()),
+        ..record(row, None, now)
+    }
+}
+
+/// The record of a run that was quit because nobody has a definition of it any more.
+pub(super) fn quit_remnant(row: &RunRow, status: Option<ExitStatus>, now: SystemTime) -> PastRun {
+    PastRun {
+        cause: Cause::Quit,
+        ended_by: EndedBy::Unregister,
+        message: Some("it was not in the configuration any more when the daemon started".to_owned()),
+        ..record(row, status, now)
+    }
+}
+
+fn record(row: &RunRow, status: Option<ExitStatus>, now: SystemTime) -> PastRun {
+    let started_at = row.process.as_ref().map_or(row.intended_at, |process| process.started_at);
+    let ended_at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    PastRun {
+        name: row.name.clone(),
+        uuid: row.uuid.clone(),
+        pid: row.process.as_ref().map(|process| process.pid),
+        args: row.args.clone(),
+        started_at,
+        ended_at,
+        returncode: status.map(ExitStatus::returncode),
+        signal: status.and_then(ExitStatus::signal),
+        cause: Cause::Lost,
+        duration: (ended_at - started_at).max(0.0),
+        core_dump: matches!(status, Some(ExitStatus::Signalled { core: true, .. })),
+        started_by: row.started_by,
+        ended_by: EndedBy::Itself,
+        message: None,
+    }
+}

@@ -1,0 +1,149 @@
+//! Looking for the processes of an earlier daemon's runs: by descriptors that somebody kept, by PID and start time, by the marks in their
+//! environment, and by what the kernel calls a process that has not executed its program yet.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crate::procfs::{self, Identity, Marked, Stat, Table, marked};
+use crate::protocol::Signal;
+use crate::store::RunRow;
+use crate::subprocess::spawn::{SPAWNER, unexecuted_name};
+use crate::subprocess::tree::hold;
+use crate::sys::pidfd::{ExitStatus, PidFd};
+
+/// How long a process may take to execute its program. One that hangs before that (a working directory on a dead file server) is killed: nothing of it
+/// has begun.
+const UNEXECUTED: Duration = Duration::from_secs(2);
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// What was found of the main process of a run.
+#[derive(Debug)]
+pub(super) enum Located {
+    /// It is there, or waits to be reaped.
+    Held(Identity, PidFd),
+    /// It has ended; how, where anybody can tell.
+    Ended(Option<ExitStatus>),
+    /// Nothing says that there ever was one.
+    Unseen,
+}
+
+/// Everything that was found.
+#[derive(Debug)]
+pub(super) struct Search {
+    /// For each run, in the order that they were given in.
+    pub(super) located: Vec<Located>,
+    /// Processes with the daemon's mark that belong to none of them, by the UUID of their run.
+    pub(super) unknown: BTreeMap<String, Vec<Marked>>,
+}
+
+/// Looks for the processes of these runs, of the present boot. Blocks for some milliseconds, and for longer only where a process hangs.
+///
+/// # Errors
+/// `/proc` cannot be read: then nobody can say what runs, and nothing must be started.
+pub(super) fn search(rows: &[&RunRow], id: &str, kept: &mut HashMap<String, OwnedFd>) -> io::Result<Search> {
+    let table = settle(rows)?;
+    let mut by_uuid: BTreeMap<String, Vec<Marked>> = BTreeMap::new();
+    for process in marked(&table, id) {
+        by_uuid.entry(process.uuid.clone()).or_default().push(process);
+    }
+    let mut located = Vec::with_capacity(rows.len());
+    for row in rows {
+        let marks = by_uuid.remove(&row.uuid).unwrap_or_default();
+        located.push(match kept.remove(&row.uuid).map(PidFd::kept) {
+            Some(Ok(fd)) => by_descriptor(fd)?,
+            Some(Err(error)) => {
+                tracing::warn!(uuid = row.uuid, %error, "what was kept for this run is no descriptor of a process");
+                by_record(row, &marks)?
+            }
+            None => by_record(row, &marks)?,
+        });
+    }
+    Ok(Search { located, unknown: by_uuid })
+}
+
+fn by_descriptor(fd: PidFd) -> io::Result<Located> {
+    let Some(pid) = fd.pid()? else { return Ok(Located::Ended(fd.exit_info())) };
+    match procfs::read_stat(pid) {
+        // It still is that process, if the descriptor says so after the file was read, too.
+        Ok(stat) if fd.pid()? == Some(pid) => Ok(Located::Held(stat.identity(), fd)),
+        Ok(_) => Ok(Located::Ended(fd.exit_info())),
+        Err(error) if procfs::is_gone(&error) => Ok(Located::Ended(fd.exit_info())),
+        Err(error) => Err(error),
+    }
+}
+
+fn by_record(row: &RunRow, marks: &[Marked]) -> io::Result<Located> {
+    let main = match &row.process {
+        Some(process) => Some(Identity { pid: process.pid, start_time: process.start_time }),
+        None => main_of(marks).map(Stat::identity),
+    };
+    let Some(main) = main else { return Ok(Located::Unseen) };
+    Ok(match hold(main)? {
+        Some(fd) => Located::Held(main, fd),
+        None => Located::Ended(None),
+    })
+}
+
+/// The main process among the processes of a run: the one that leads a session and is below none of the others; the oldest where several do.
+pub(super) fn main_of(processes: &[Marked]) -> Option<&Stat> {
+    let pids: BTreeSet<u32> = processes.iter().map(|process| process.stat.pid).collect();
+    let leads = |stat: &&Stat| u32::try_from(stat.session) == Ok(stat.pid) && !pids.contains(&stat.ppid);
+    processes.iter().map(|process| &process.stat).filter(leads).min_by_key(|stat| (stat.start_time, stat.pid))
+}
+
+/// A table of all processes in which none of these runs stands before its program: what has not executed that yet bears no mark.
+fn settle(rows: &[&RunRow]) -> io::Result<Table> {
+    let names: BTreeSet<String> = rows.iter().filter(|row| row.process.is_none()).map(|row| unexecuted_name(&row.uuid)).collect();
+    let began = Instant::now();
+    loop {
+        let table = Table::scan()?;
+        if names.is_empty() {
+            return Ok(table);
+        }
+        let is_ours = |stat: &&Stat| !stat.is_dead() && (names.contains(&stat.name()) || is_nameless(&table, stat));
+        let waiting: Vec<&Stat> = table.iter().filter(is_ours).collect();
+        if waiting.is_empty() {
+            return Ok(table);
+        }
+        if began.elapsed() > UNEXECUTED {
+            for stat in waiting.iter().filter(|stat| names.contains(&stat.name())) {
+                tracing::warn!(pid = stat.pid, "a process that an earlier daemon was starting hangs before its program, it is killed");
+                if let Some(fd) = hold(stat.identity())? {
+                    drop(fd.send_signal(Signal::KILL.number()));
+                }
+            }
+            if began.elapsed() > 2 * UNEXECUTED {
+                return Ok(table);
+            }
+        }
+        std::thread::park_timeout(PAUSE);
+    }
+}
+
+/// Whether this process is at its very first instructions, made by a daemon that is gone: it is called like the thread that made it.
+fn is_nameless(table: &Table, stat: &Stat) -> bool {
+    *stat.comm == *SPAWNER.as_bytes() && table.get(stat.ppid).is_none_or(|parent| *parent.comm != *b"procmand")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, ppid: u32, session: i32, start_time: u64) -> Marked {
+        let line = format!("{pid} (x) S {ppid} {pid} {session} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_time} 0 0 0");
+        Marked { stat: Stat::parse(line.as_bytes()).unwrap(), uuid: "u".into(), name: "web".into(), is_program: false }
+    }
+
+    #[test]
+    fn the_main_process_leads_its_session_and_is_below_no_other() {
+        let main = |processes: &[Marked]| main_of(processes).map(|stat| stat.pid);
+        assert_eq!(main(&[]), None);
+        let tree = [process(12, 11, 11, 5), process(11, 1, 11, 4), process(13, 1, 11, 6), process(14, 12, 14, 3)];
+        assert_eq!(main(&tree), Some(11));
+        assert_eq!(main(&tree[2..3]), None, "what it left behind is no main");
+        assert_eq!(main(&[process(20, 1, 20, 9), process(19, 1, 19, 10)]), Some(20), "the oldest, whatever the numbers");
+    }
+}
