@@ -19,6 +19,7 @@ use crate::output::{Lease, Outputs};
 use crate::procfs::{self, Identity, MARKER, OWNER};
 use crate::protocol::definition::LimitsDefinition;
 use crate::sys::clone::{self, CloneError, Program, Step};
+use crate::sys::crash;
 use crate::sys::limits::{Limit, Nofile};
 use crate::sys::pidfd::PidFd;
 use crate::sys::reaper::{MainGuard, Mains};
@@ -378,6 +379,7 @@ impl Shared {
         // As late as possible: it is being written meanwhile.
         if let Some(written) = written {
             written.wait();
+            crash::point("after-intent");
         }
         let mut result = clone::spawn(&program, group.as_ref().map(|group| &**group.group()), cell);
         if let Err(CloneError { step: Step::Group, errno }) = result {
@@ -387,6 +389,7 @@ impl Shared {
             result = clone::spawn(&program, None, cell);
         }
         let (pid, fd) = result.map_err(|error| refused(spec, &program, error))?;
+        crash::point("after-spawn");
         let (started, started_at) = (Instant::now(), SystemTime::now());
         let guard = self.mains.adopt(pid, cell);
         // It cannot be gone from /proc before we reap it; were /proc itself missing, 0 matches nothing and nothing would be signalled.

@@ -5,6 +5,7 @@
 //! - [`cgroup`]: a process tree held by a control group;
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
+//! - [`crash`]: moments at which tests kill the daemon;
 //! - [`datagram`]: messages of other processes, and who sent them;
 //! - [`inherited`]: descriptors that were handed to this process at its start;
 //! - [`signals`]: which signals reach this process;
@@ -18,6 +19,7 @@
 pub mod accept;
 pub mod cgroup;
 pub mod clone;
+pub mod crash;
 pub mod datagram;
 pub mod file;
 pub mod inherited;

@@ -26,6 +26,7 @@ use crate::subprocess::tree::{self, Whole, hold};
 use crate::subprocess::vigil::NotifySocket;
 use crate::subprocess::{CommandError, Launch, SubProcessHandle};
 use crate::supervisor::SupervisorHandle;
+use crate::sys::crash;
 
 use super::exit::StartError;
 use decide::{Decision, Known, decide};
@@ -97,6 +98,7 @@ impl Heirs<'_> {
         .map_err(|error| refused(io::Error::other(error)))?
         .map_err(refused)?;
         let Search { located, unknown } = found;
+        crash::point("recovery-searched");
         let mut located = located.into_iter();
         let mut outcome = Outcome::default();
 
@@ -113,6 +115,7 @@ impl Heirs<'_> {
             outcome.count(&found.main);
             taken.insert(handle.name().clone());
             adopt(handle, Adoption { restarts, found: FoundState::Run(Box::new(found)) }).await?;
+            crash::point("recovery-adopted");
         }
         for (row, located) in remnants.into_iter().zip(located) {
             outcome.remnants += 1;

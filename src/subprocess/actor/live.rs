@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::output::Lease;
 use crate::procfs::{self, Identity, Root};
 use crate::protocol::Origin;
+use crate::sys::crash;
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::reaper::MainGuard;
 
@@ -112,15 +113,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 pub(super) async fn exited(main: &Main) -> Option<ExitStatus> {
     loop {
         match main.fd.readable().await {
-            Ok(mut guard) => match main.fd.get_ref().reap() {
-                Ok(Some(status)) => return Some(status),
-                Ok(None) => guard.clear_ready(),
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return status_of_strange_child(main.fd.get_ref()).await,
-                Err(error) => {
-                    tracing::error!(%error, "a process ended, and nobody can tell how");
-                    return None;
+            Ok(mut guard) => {
+                crash::point("before-reap");
+                match main.fd.get_ref().reap() {
+                    Ok(Some(status)) => {
+                        crash::point("after-reap");
+                        return Some(status);
+                    }
+                    Ok(None) => guard.clear_ready(),
+                    Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return status_of_strange_child(main.fd.get_ref()).await,
+                    Err(error) => {
+                        tracing::error!(%error, "a process ended, and nobody can tell how");
+                        return None;
+                    }
                 }
-            },
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot wait for a process");
                 return None;

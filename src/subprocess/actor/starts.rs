@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::super::tree;
+use crate::sys::crash;
 use super::*;
 
 impl Actor {
@@ -36,6 +37,7 @@ impl Actor {
             launch.notify_socket = Some(notify.path().to_owned());
             launch.env.extend(notify.environment(&self.spec));
         }
+        crash::point("before-intent");
         let intent = Intent { name: &self.spec.name, uuid: &uuid, launch: &begun.launch, origin: begun.origin };
         let written = self.shared.ledger.intend(&intent);
         let stage = Stage::Process(self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid, written).boxed());
@@ -70,6 +72,7 @@ impl Actor {
             Ok(fd) => fd,
             Err(error) => return self.give_up_process(identity, guard, &error),
         };
+        crash::point("before-record");
         self.shared.ledger.begun(&ledger::Begun {
             uuid: &uuid,
             main: identity,
@@ -78,6 +81,7 @@ impl Actor {
             started,
             started_at,
         });
+        crash::point("after-record");
         let watched: Watched = self.shared.monitor.add(&uuid, identity, group.as_ref().map(|group| group.group().clone()));
         let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
         self.published.send_modify(|published| {
