@@ -5,8 +5,6 @@
 
 pub mod history;
 pub mod state_dir;
-pub mod stub;
-pub use stub::*;
 
 pub use history::{History, InMemory};
 pub use state_dir::{StateDir, StateDirError};
