@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::control::{Observer, Records, Served};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::control::authorize::Role;
+use crate::control::{Auditor, Observer, Records, Served};
 use crate::output::{self, Watcher};
 use crate::protocol::event;
-use crate::protocol::reply::{PastRun, Replay};
-use crate::protocol::{Name, StateName};
-use crate::store::History;
+use crate::protocol::reply::{AuditEntry, PastRun, Replay};
+use crate::protocol::{CommandName, Name, StateName, WireError};
+use crate::store::{AuditRing, History};
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::report::RunRecord;
 use crate::subprocess::{Notice, Reporter, SubProcessHandle};
@@ -16,7 +20,7 @@ use crate::sys;
 use crate::sys::pidfd::ExitStatus;
 use crate::telemetry::{Event, Feed, ProcessSample, Snapshot, Telemetry};
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::status::Monitor;
 
@@ -29,6 +33,8 @@ pub struct Bridge {
     pub feed: Arc<Feed>,
     /// The runs that have ended.
     pub history: Arc<dyn History>,
+    /// The commands that were to change something.
+    pub trail: Arc<AuditRing>,
 }
 
 impl Reporter for Bridge {
@@ -88,6 +94,33 @@ impl Records for Bridge {
 
     fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>> {
         self.history.query(name, limit)
+    }
+}
+
+impl Auditor for Bridge {
+    fn audit(&self, entry: AuditEntry) {
+        self.trail.append(entry);
+    }
+
+    fn entries(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Result<Vec<AuditEntry>, String>> {
+        std::future::ready(Ok(self.trail.query(name, limit))).boxed()
+    }
+}
+
+impl Bridge {
+    /// Notes what a signal had done: who may send one is nobody less than an administrator, and the kernel does not say who it was.
+    pub fn audit_signal(&self, command: CommandName, error: Option<&WireError>) {
+        self.audit(AuditEntry {
+            time: unix_seconds(SystemTime::now()),
+            principal: Role::Admin.as_str().to_owned(),
+            endpoint: "signal".to_owned(),
+            peer: None,
+            command: command.to_string(),
+            target: None,
+            request_id: None,
+            outcome: error.map_or("ok", |error| error.code.as_str()).to_owned(),
+            message: error.map(|error| error.message.clone()),
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`prepare`]: takes everything that another program could hold (state directory, endpoints, metrics address) before any process is started;
 //! - [`run`]: wires the rooms together, starts what is to start, runs until asked to leave, quits what runs;
 //! - [`sockets`]: the files of ipc endpoints; [`strays`]: ending what nobody owns; [`orphans`]: reaping what came to the daemon as their subreaper; [`bridge`]: what happens → telemetry and history; [`publish`]: events → their subscribers;
+//! - [`upkeep`]: reading the configuration again;
 //! - [`service_manager`]: what systemd is told; [`exit`]: why the daemon could not run, and its exit code.
 
 pub mod bridge;
@@ -14,6 +15,7 @@ pub mod run;
 pub mod service_manager;
 pub mod sockets;
 pub mod strays;
+pub mod upkeep;
 
 pub use exit::{ExitReason, StartError};
 pub use prepare::Prepared;

@@ -9,11 +9,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::control::{Identity, Service};
+use crate::control::{Identity, Neighbours, Service};
 use crate::output::{self, Outputs};
 use crate::probe::Asker;
 use crate::procfs::Forest;
-use crate::protocol::Origin;
+use crate::protocol::{CommandName, Origin};
 use crate::status::Monitor;
 use crate::store::InMemory;
 use crate::subprocess::actor::Shared;
@@ -32,6 +32,7 @@ use super::bridge::{Bridge, snapshot};
 use super::exit::StartError;
 use super::prepare::Prepared;
 use super::publish::publish;
+use super::upkeep::Keeper;
 use super::{orphans, service_manager, strays};
 
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs, or waits for another, must not keep the others
@@ -46,7 +47,6 @@ const STOP_MARGIN: Duration = Duration::from_secs(10);
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
     user1: Signal,
     user2: Signal,
 }
@@ -56,7 +56,6 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
         })
@@ -68,7 +67,6 @@ impl Signals {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => "SIGHUP",
                 _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",
             };
@@ -93,9 +91,10 @@ fn uuid_node() -> [u8; 6] {
 impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
     pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
-        let Self { config, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context } = self;
+        let Self { mut config, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
+        let hangup = signal(SignalKind::hangup()).map_err(system("cannot listen to signals"))?;
         sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
         let node = uuid_node();
         let uuid = uuid::Uuid::now_v1(&node).to_string();
@@ -108,7 +107,8 @@ impl Prepared {
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
         let feed = Feed::new(&uuid);
         let telemetry = telemetry.publishing(feed.clone());
-        let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history: Arc::new(InMemory::default()) };
+        let bridge =
+            Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history: Arc::new(InMemory::default()), trail: Arc::default() };
         let places = output::Settings { logs: state_dir.path().join("logs"), journal: output::journal::SOCKET.into() };
         let outputs = Outputs::new(places, Arc::new(bridge.clone()));
         let caretaker = outputs.look_after().map_err(system("cannot make the threads that look after logs"))?;
@@ -174,11 +174,14 @@ impl Prepared {
         };
         let publishing = publisher.open().map_err(system("cannot watch the socket of events"))?;
         doors.spawn(publish(feed, publishing, closing_seen.clone()));
-        let (observer, records) = (Arc::new(bridge.clone()), Arc::new(bridge));
-        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, observer, records, outputs);
-        let service = Arc::new(service);
-
-        let registered = supervisor.register(config.processes, false).await.map_err(StartError::Register)?;
+        let registered = supervisor.register(std::mem::take(&mut config.processes), false).await.map_err(StartError::Register)?;
+        supervisor.are_of_file(registered.iter().map(SubProcessHandle::name));
+        let max_request_bytes = config.control.max_request_bytes;
+        let keeper = Keeper::new(supervisor.clone(), config, readiness.subscribe());
+        background.spawn(keeper.clone().heed(hangup, bridge.clone()));
+        let (trail, bridge) = (bridge.clone(), Arc::new(bridge));
+        let neighbours = Neighbours { observer: bridge.clone(), records: bridge.clone(), auditor: bridge, upkeep: Arc::new(keeper) };
+        let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, max_request_bytes, neighbours, outputs));
         let autostart = registered.into_iter().filter(|handle| handle.published().spec.autostart).collect();
         for bound in bound {
             let (service, closing) = (service.clone(), closing_seen.clone());
@@ -191,7 +194,7 @@ impl Prepared {
         }
 
         let asked = tokio::select! {
-            asked = asked_to_leave(&mut signals, &supervisor) => asked,
+            asked = asked_to_leave(&mut signals, &supervisor, &trail) => asked,
             () = start_all(&supervisor, autostart) => {
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), state_dir = %state_dir.path().display(), ?endpoints,
@@ -199,7 +202,7 @@ impl Prepared {
                 );
                 readiness.send_replace(Readiness::Ready);
                 service_manager::ready(&format!("{} sub-processes registered", supervisor.all().len()));
-                asked_to_leave(&mut signals, &supervisor).await
+                asked_to_leave(&mut signals, &supervisor, &trail).await
             }
         };
 
@@ -245,9 +248,12 @@ async fn start_all(supervisor: &SupervisorHandle, autostart: Vec<SubProcessHandl
     }
 }
 
-async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle) -> &'static str {
+async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> &'static str {
     tokio::select! {
-        signal = signals.leave() => signal,
+        signal = signals.leave() => {
+            trail.audit_signal(CommandName::Shutdown, None);
+            signal
+        }
         () = supervisor.asked_to_leave() => "shutdown",
     }
 }

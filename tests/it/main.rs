@@ -7,6 +7,8 @@ mod harness;
 #[cfg(test)]
 mod attributes;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod containment;
@@ -52,6 +54,8 @@ mod quit;
 mod ready;
 #[cfg(test)]
 mod reap;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]
