@@ -265,6 +265,7 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         sample("audit-name", "Those about one.", Command::Audit(Audit { name: Some(name("registry")), limit: Some(5) })),
         sample("reload", "Read the configuration again.", Command::Reload(Reload::default())),
         sample("reload-dry_run", "Say what that would do.", Command::Reload(Reload { dry_run: true })),
+        sample("shutdown-keep", "Leave, and leave them running.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Keep })),
         sample("shutdown", "Leave.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Quit })),
     ];
     for (file, description, request_id) in [
