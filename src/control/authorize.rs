@@ -3,7 +3,7 @@
 use crate::protocol::{CommandName, ErrorCode, WireError};
 
 /// What a caller may do; each role may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Look.
     Read,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::protocol::envelope::RequestId;
 use crate::protocol::{Cause, Detail, ErrorCode, MISTAKES, Name, WireError};
 use crate::subprocess::gate::Closed;
 use crate::subprocess::spawn::Operation;
@@ -26,6 +27,13 @@ pub fn no_group(group: &Name) -> WireError {
 /// The daemon is leaving.
 pub fn shutting_down() -> WireError {
     WireError::new(ErrorCode::ShuttingDown, "the daemon is leaving and takes no more commands that change something")
+}
+
+/// Another request of the same client has this id.
+pub fn other_request(id: &RequestId) -> WireError {
+    WireError::bad_request(format!(
+        "another request of this client was called {id}, with another command or other arguments; give each one an id of its own"
+    ))
 }
 
 /// A fault of ours.

@@ -16,6 +16,7 @@ use crate::output::{self, Outputs};
 use crate::probe::Asker;
 use crate::procfs::{self, Forest};
 use crate::protocol::definition::Definition;
+use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{CommandName, Name, Origin, StateName};
 use crate::status::Monitor;
 use crate::store::{Farewell, History, InMemory, Opened, Store};
@@ -237,7 +238,7 @@ impl Prepared {
             });
         }
 
-        let asked = tokio::select! {
+        let (asked, children) = tokio::select! {
             asked = asked_to_leave(&mut signals, &supervisor, &trail) => asked,
             () = start_all(&supervisor, to_start) => {
                 tracing::info!(
@@ -252,15 +253,20 @@ impl Prepared {
 
         readiness.send_replace(Readiness::Stopping);
         service_manager::stopping();
-        tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
-        // Whoever comes after a daemon that is killed from here on begins anew.
-        drop(store.leave(Farewell::Quit));
-        let left = leave_all(&supervisor, &mut signals).await;
-        if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
-            tracing::warn!("a program that asked a sub-process does not end");
-        }
-        let strays = strays::end(&forest).await;
-        drop(tokio::task::spawn_blocking(move || drop(groups)).await);
+        let (left, strays) = match children {
+            ChildrenAtShutdown::Quit => {
+                tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
+                let left = leave_all(&supervisor, &mut signals).await;
+                if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
+                    tracing::warn!("a program that asked a sub-process does not end");
+                }
+                let strays = strays::end(&forest).await;
+                drop(tokio::task::spawn_blocking(move || drop(groups)).await);
+                (left, strays)
+            }
+            // Here they would be left running, and their control groups kept. Not reached in this version: the keeper refuses it.
+            ChildrenAtShutdown::Keep => (Left::default(), Vec::new()),
+        };
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
@@ -345,13 +351,13 @@ async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, St
     Ok(opened.map_err(io::Error::other).map_err(system("cannot open the database"))??)
 }
 
-async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> &'static str {
+async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> (&'static str, ChildrenAtShutdown) {
     tokio::select! {
         signal = signals.leave() => {
             trail.audit_signal(CommandName::Shutdown, None);
-            signal
+            (signal, ChildrenAtShutdown::Quit)
         }
-        () = supervisor.asked_to_leave() => "shutdown",
+        children = supervisor.asked_to_leave() => ("shutdown", children),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::control::{Upkeep, refusals};
 use crate::protocol::reply::Reloaded;
+use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{CommandName, WireError};
 use crate::supervisor::{Replaced, SupervisorHandle};
 use crate::telemetry::Readiness;
@@ -109,6 +110,18 @@ impl Upkeep for Keeper {
         };
         // A task of its own: whoever asked may go away, and the service manager waits for the end.
         tokio::spawn(work).map(|done| done.unwrap_or_else(|_| Err(refusals::internal("the reload failed half-way")))).boxed()
+    }
+
+    fn shutdown(&self, children: ChildrenAtShutdown) -> Result<(), WireError> {
+        match children {
+            ChildrenAtShutdown::Quit => {
+                self.0.supervisor.leave(children);
+                Ok(())
+            }
+            ChildrenAtShutdown::Keep => Err(WireError::bad_request(
+                "shutdown: this version of the daemon cannot leave its sub-processes running: say `children: \"quit\"`",
+            )),
+        }
     }
 }
 

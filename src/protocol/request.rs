@@ -454,6 +454,8 @@ pub enum ChildrenAtShutdown {
     /// They are quit, in the reverse of the order in which they depend on each other.
     #[default]
     Quit,
+    /// They go on, and the next daemon takes them over.
+    Keep,
 }
 
 /// Arguments of `shutdown`.

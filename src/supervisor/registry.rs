@@ -1,13 +1,13 @@
 //! Name → handle, and the order among them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::procfs::Look;
 use crate::protocol::names::nearest;
+use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{Name, StateName};
 use crate::subprocess::actor::{self, Shared};
 use crate::subprocess::gate::Gate;
@@ -90,8 +90,8 @@ pub(super) struct Inner {
     pub(super) ends: Arc<Ends>,
     /// Those that are quit only to be started again, each as often as somebody does that. Held for map operations only.
     pub(super) restarting: Mutex<BTreeMap<Name, usize>>,
-    leaving: AtomicBool,
-    leave: Notify,
+    /// What becomes of the sub-processes, once the daemon is to leave.
+    leaving: watch::Sender<Option<ChildrenAtShutdown>>,
     /// Woken whenever something with a schedule came, went or changed.
     pub(super) schedules: Notify,
 }
@@ -181,8 +181,7 @@ impl SupervisorHandle {
             shared: Arc::new(shared),
             ends: ends.clone(),
             restarting: Mutex::default(),
-            leaving: AtomicBool::new(false),
-            leave: Notify::new(),
+            leaving: watch::Sender::new(None),
             schedules: Notify::new(),
         });
         gate.belongs_to(Arc::downgrade(&inner));
@@ -192,18 +191,23 @@ impl SupervisorHandle {
 
     /// Whether the daemon leaves: then nothing new begins.
     pub fn is_leaving(&self) -> bool {
-        self.0.leaving.load(Ordering::Acquire)
+        self.0.leaving.borrow().is_some()
     }
 
-    /// Asks the daemon to leave.
-    pub fn leave(&self) {
-        self.0.leaving.store(true, Ordering::Release);
-        self.0.leave.notify_one();
+    /// Asks the daemon to leave. Who asks first says what becomes of the sub-processes.
+    pub fn leave(&self, children: ChildrenAtShutdown) {
+        self.0.leaving.send_if_modified(|leaving| {
+            let first = leaving.is_none();
+            leaving.get_or_insert(children);
+            first
+        });
     }
 
-    /// Resolves when somebody asked the daemon to leave.
-    pub async fn asked_to_leave(&self) {
-        self.0.leave.notified().await;
+    /// Resolves when somebody asked the daemon to leave, with what is to become of the sub-processes.
+    pub async fn asked_to_leave(&self) -> ChildrenAtShutdown {
+        let asked = self.0.leaving.subscribe().wait_for(Option::is_some).await.map(|children| *children);
+        // It cannot be closed: this handle keeps it.
+        asked.ok().flatten().unwrap_or_default()
     }
 
     /// Takes definitions, all or none; they may name each other. The same one again is fine; another one under a known name only with `replace`.

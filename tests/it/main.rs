@@ -59,6 +59,8 @@ mod reap;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
+mod repeats;
+#[cfg(test)]
 mod runs;
 #[cfg(test)]
 mod scarce;

@@ -88,7 +88,7 @@ impl From<Verb> for Task {
             Verb::History { name, limit } => Command::History(History { name, limit: (limit != DEFAULT_HISTORY_LIMIT).then_some(limit) }),
             Verb::Audit { name, limit } => Command::Audit(Audit { name, limit: (limit != DEFAULT_AUDIT_LIMIT).then_some(limit) }),
             Verb::Reload { dry_run } => Command::Reload(Reload { dry_run }),
-            Verb::Shutdown => Command::Shutdown(Shutdown::default()),
+            Verb::Shutdown { children } => Command::Shutdown(Shutdown { children }),
             Verb::Completions { shell } => return Self::Completions(shell),
             Verb::Man { output_dir } => return Self::Man(output_dir),
         })
@@ -173,6 +173,7 @@ mod tests {
             ("info", json!({"command": "info"})),
             ("zombies", json!({"command": "zombies"})),
             ("shutdown", json!({"command": "shutdown", "children": "quit"})),
+            ("shutdown --children keep", json!({"command": "shutdown", "children": "keep"})),
             ("list", json!({"command": "list"})),
             ("list --group g --state fatal", json!({"command": "list", "group": "g", "state": "fatal"})),
             ("status", json!({"command": "status"})),
