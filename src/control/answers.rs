@@ -66,6 +66,10 @@ impl Service {
             Command::Logs(request) => encode(&self.logs(request).await?, id),
             Command::Audit(request) => encode(&self.audit(&request).await?, id),
             Command::Reload(request) => encode(&self.neighbours.upkeep.reload(request.dry_run).await?, id),
+            Command::Upgrade(_) => {
+                self.neighbours.upkeep.upgrade().await?;
+                encode(&Nothing {}, id)
+            }
             Command::Shutdown(request) => {
                 self.neighbours.upkeep.shutdown(request.children)?;
                 encode(&Nothing {}, id)

@@ -43,7 +43,12 @@ pub const fn needed(command: CommandName) -> Role {
         | CommandName::History
         | CommandName::Logs => Role::Read,
         CommandName::Execute | CommandName::Quit | CommandName::Reap | CommandName::Restart | CommandName::Signal => Role::Operate,
-        CommandName::Register | CommandName::Unregister | CommandName::Audit | CommandName::Reload | CommandName::Shutdown => Role::Admin,
+        CommandName::Register
+        | CommandName::Unregister
+        | CommandName::Audit
+        | CommandName::Reload
+        | CommandName::Upgrade
+        | CommandName::Shutdown => Role::Admin,
     }
 }
 

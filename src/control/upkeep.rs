@@ -23,6 +23,10 @@ pub trait Upkeep: Send + Sync + 'static {
     /// in place; what is to start and to end goes on beside it.
     fn reload(&self, dry_run: bool) -> BoxFuture<'static, Result<Reloaded, WireError>>;
 
+    /// Puts the program that is installed now in the place of the one that runs, in the same process; the sub-processes stay. An error says why the
+    /// daemon goes on as it is.
+    fn upgrade(&self) -> BoxFuture<'static, Result<(), WireError>>;
+
     /// Has the daemon leave, or says why it cannot leave in this way.
     fn shutdown(&self, children: ChildrenAtShutdown) -> Result<(), WireError>;
 }

@@ -112,6 +112,11 @@ impl Upkeep for Keeper {
         tokio::spawn(work).map(|done| done.unwrap_or_else(|_| Err(refusals::internal("the reload failed half-way")))).boxed()
     }
 
+    fn upgrade(&self) -> BoxFuture<'static, Result<(), WireError>> {
+        let message = "upgrade: this version of the daemon cannot put another program in its own place: restart it";
+        std::future::ready(Err(WireError::bad_request(message))).boxed()
+    }
+
     fn shutdown(&self, children: ChildrenAtShutdown) -> Result<(), WireError> {
         match children {
             ChildrenAtShutdown::Quit => {

@@ -130,6 +130,7 @@ fn decode_command(name: CommandName, frame: &[u8]) -> Result<Command, String> {
         CommandName::Audit => Command::Audit(arguments(frame)?),
         CommandName::Logs => Command::Logs(arguments(frame)?),
         CommandName::Reload => Command::Reload(arguments(frame)?),
+        CommandName::Upgrade => Command::Upgrade(arguments(frame)?),
         CommandName::Shutdown => Command::Shutdown(arguments(frame)?),
     })
 }
@@ -455,7 +456,7 @@ pub fn encode_request_of(command: &Command, request_id: Option<&RequestId>, clie
     }
     let common = (command.name(), request_id, client);
     match command {
-        Command::Ping(a) | Command::Info(a) | Command::Zombies(a) => frame(common, a),
+        Command::Ping(a) | Command::Info(a) | Command::Zombies(a) | Command::Upgrade(a) => frame(common, a),
         Command::Register(a) => frame(common, a),
         Command::Unregister(a) | Command::IsRunning(a) | Command::Exists(a) | Command::Returncode(a) | Command::Children(a) => {
             frame(common, a)

@@ -95,6 +95,8 @@ words! {
         Logs = "logs",
         /// Read the configuration again, and do what differs.
         Reload = "reload",
+        /// Put the program that is installed now in the place of the one that runs.
+        Upgrade = "upgrade",
         /// Leave, after the sub-processes have been quit.
         Shutdown = "shutdown",
     }
@@ -112,6 +114,7 @@ impl CommandName {
             | Self::Restart
             | Self::Signal
             | Self::Reload
+            | Self::Upgrade
             | Self::Shutdown => true,
             Self::Ping
             | Self::Info

@@ -265,6 +265,7 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         sample("audit-name", "Those about one.", Command::Audit(Audit { name: Some(name("registry")), limit: Some(5) })),
         sample("reload", "Read the configuration again.", Command::Reload(Reload::default())),
         sample("reload-dry_run", "Say what that would do.", Command::Reload(Reload { dry_run: true })),
+        sample("upgrade", "Go on with the program that is installed now.", Command::Upgrade(NoArgs {})),
         sample("shutdown-keep", "Leave, and leave them running.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Keep })),
         sample("shutdown", "Leave.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Quit })),
     ];
@@ -658,6 +659,7 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("list-log_problem", "list", "[View]", vec![sick], "Something is wrong with its log.");
     reply!("audit", "audit", "[AuditEntry]", vec![audit_entry(), shy_audit_entry()], "One that was refused, and a signal.");
     reply!("reload", "reload", "Reloaded", reloaded(), "One of each.");
+    reply!("upgrade", "upgrade", "Nothing", Nothing {}, "The daemon goes on with the new program.");
     reply!("shutdown", "shutdown", "Nothing", Nothing {}, "The daemon will leave.");
     all.push(SampleReply {
         file: "ping-id",

@@ -343,6 +343,13 @@ pub enum Verb {
         dry_run: bool,
     },
 
+    /// Put the daemon's newly installed program in its place
+    ///
+    /// The daemon executes the program that is installed now, in the same process: the sub-processes stay as they are, and clients notice no more than that they
+    /// connect anew. A new program that cannot work with the configuration is refused before anything is given up. A daemon that cannot do this says so, and goes on.
+    #[command(after_help = "Examples:\n  procmanctl upgrade && procmanctl info")]
+    Upgrade,
+
     /// Have the daemon leave
     ///
     /// The sub-processes are quit first, in the reverse of the order in which they depend on each other. With --children keep they go on running for the
