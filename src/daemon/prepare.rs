@@ -12,7 +12,7 @@ use crate::config::{Cgroup, Config, Endpoint};
 use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
 use crate::control::{Bound, Limits, Publisher};
 use crate::protocol::reply::Capabilities;
-use crate::store::StateDir;
+use crate::store::{StateDir, Store};
 use crate::subprocess::containment::{Groups, Place};
 use crate::sys::cgroup::Controllers;
 use crate::sys::limits::{Nofile, raise_nofile};
@@ -51,6 +51,14 @@ pub fn first_of_all() -> Result<(), StartError> {
         .and_then(|thread| thread.join().map_err(|_| io::Error::other("it failed")))
         .map_err(|source| StartError::System { what: "cannot make a thread (is the number of processes limited?)", source })?;
     signals::hold().map_err(|errno| StartError::System { what: "cannot hold signals back", source: errno.into() })
+}
+
+/// What can be seen beforehand of why a daemon with this configuration could not run; changes nothing.
+///
+/// # Errors
+/// A newer daemon has written the database.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    Ok(Store::check(&config.state_dir)?)
 }
 
 impl Prepared {

@@ -3,7 +3,6 @@
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,10 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_SAID: u64 = 16 << 10;
 
 /// Has the program check the configuration, and answers why it must not take over. `reaped` is woken once its process is reaped, as for any other.
-pub(super) async fn check(successor: &Successor, config: &Path, spawner: &Spawner, reaped: &Notify) -> Result<(), String> {
+pub(super) async fn check(successor: &Successor, spawner: &Spawner, reaped: &Notify) -> Result<(), String> {
     let program = successor.program.display().to_string();
-    let words = [program.clone(), "--check".to_owned(), "--config".to_owned(), config.display().to_string()];
-    let definition = Definition { cmd: Some(words.to_vec()), ..Definition::default() };
+    // A name for the program that is no text cannot be asked for; no package installs such.
+    let arguments = successor.arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words = [program.clone(), "--check".to_owned()].into_iter().chain(arguments).collect();
+    let definition = Definition { cmd: Some(words), ..Definition::default() };
     let name = "procmand".parse().map_err(|error| format!("{error}"))?;
     let spec = Spec::resolve(name, definition).map_err(|problems| format!("{program} cannot be run: {problems:?}"))?;
     let cannot = |error: &dyn std::fmt::Display| format!("{program} cannot be run to check the configuration: {error}");
@@ -41,7 +42,7 @@ pub(super) async fn check(successor: &Successor, config: &Path, spawner: &Spawne
         Ok(ended) => ended,
         Err(_) => {
             drop(fd.get_ref().send_signal(Signal::KILL.number()));
-            drop(tokio::time::timeout(PATIENCE, self::ended(&fd)).await);
+            drop(tokio::time::timeout(PATIENCE, ended(&fd)).await);
             Err(std::io::Error::other(format!("it did not end within {PATIENCE:?}")))
         }
     };

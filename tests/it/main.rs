@@ -25,6 +25,8 @@ mod faults;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
 mod hanging;
 #[cfg(test)]
 mod health;

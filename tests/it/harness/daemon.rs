@@ -307,6 +307,19 @@ impl Daemon {
         assert_eq!(status.code(), Some(0), "the daemon left with {status}");
     }
 
+    /// Waits until the daemon has ended by itself, which may leave everything running.
+    #[track_caller]
+    pub(crate) fn leave_alone(&mut self) -> ExitStatus {
+        until("the daemon has left", || self.child.try_wait().unwrap())
+    }
+
+    /// Asks over a new connection from now on, made once somebody listens.
+    #[track_caller]
+    pub(crate) fn reconnect(&self) {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        until("somebody listens", || Client::connect(&self.endpoint, ClientOptions { timeout: DEADLINE }).ok());
+    }
+
     /// Kills the daemon and nothing else.
     pub(crate) fn kill_alone(&mut self) {
         self.signal(libc::SIGKILL);
