@@ -61,25 +61,19 @@ fn another_program_takes_over_in_the_same_process() {
     let code = daemon.execute("code").pid;
     until("it minds", || daemon.path("up").exists().then_some(()));
     let (inode, parent) = (inode_of_program(daemon.pid()), stat_of(web.pid.unwrap()).unwrap().ppid);
-    for round in 0..2 {
+    let mut last = before.uuid.clone();
+    for by_signal in [false, true] {
         install(&daemon, &fs::read(env!("CARGO_BIN_EXE_procmand")).unwrap());
-        if round == 0 {
-            let _: Value = daemon.call("upgrade", json!({}));
-        } else {
+        if by_signal {
             daemon.signal(libc::SIGUSR2);
+        } else {
+            let _: Value = daemon.call("upgrade", json!({}));
         }
-        daemon.reconnect();
-        let info = until("the new one answers", || Some(daemon.info()).filter(|info| info.uuid != before.uuid));
-        assert_eq!((info.pid, info.metrics_endpoint.clone()), (before.pid, before.metrics_endpoint.clone()), "the same process and port");
+        let info = daemon.wait_for_successor(&last);
+        assert_eq!((info.pid, &info.metrics_endpoint), (before.pid, &before.metrics_endpoint), "the same process and port");
         let after = daemon.view("web");
         assert_eq!((after.pid, after.uuid, after.state), (web.pid, web.uuid.clone(), StateName::Running));
-        if round == 0 {
-            let before = daemon.info().uuid;
-            install(&daemon, &fs::read(env!("CARGO_BIN_EXE_procmand")).unwrap());
-            daemon.signal(libc::SIGUSR2);
-            daemon.reconnect();
-            until("the new one answers", || Some(daemon.info()).filter(|info| info.uuid != before));
-        }
+        last = info.uuid;
     }
     assert_ne!(inode_of_program(daemon.pid()), inode);
     assert_eq!(stat_of(web.pid.unwrap()).unwrap().ppid, parent, "children stay children");
