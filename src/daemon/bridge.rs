@@ -7,7 +7,7 @@ use crate::output::{self, Watcher};
 use crate::protocol::event;
 use crate::protocol::reply::{PastRun, Replay};
 use crate::protocol::{Name, StateName};
-use crate::store::{self, History, Store};
+use crate::store::{self, History, SetAside, Store};
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::report::RunRecord;
 use crate::subprocess::{Notice, Reporter, SubProcessHandle};
@@ -33,11 +33,24 @@ pub struct Bridge {
     pub store: Store,
 }
 
+/// Tells of a database that was damaged.
+pub fn tell_set_aside(telemetry: &Telemetry, set_aside: &SetAside) {
+    let SetAside { path, problem, salvaged, unreadable } = set_aside;
+    let path = path.display().to_string();
+    telemetry.emit(Event::StoreSetAside { path: &path, problem, salvaged: *salvaged, unreadable: *unreadable });
+}
+
 /// Tells of the store.
 pub struct StoreWatcher(pub Telemetry);
 
 impl store::Watcher for StoreWatcher {
-    fn notice(&self, _notice: &store::StoreNotice<'_>) {}
+    fn notice(&self, notice: &store::Notice<'_>) {
+        match *notice {
+            store::Notice::Trouble { problem } => self.0.emit(Event::StoreTrouble { problem }),
+            store::Notice::Healed { lost_audit, lost_history } => self.0.emit(Event::StoreHealed { lost_audit, lost_history }),
+            store::Notice::SetAside { set_aside } => tell_set_aside(&self.0, set_aside),
+        }
+    }
 }
 
 impl Reporter for Bridge {

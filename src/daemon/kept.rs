@@ -84,7 +84,7 @@ impl Keeper {
         let Some(messages) = &self.messages else { return };
         let (done, wait) = channel();
         drop(messages.send(Message::Flush(done)));
-        drop(wait.recv_timeout(patience)); // it hangs up, or takes too long
+        let _ = wait.recv_timeout(patience); // it hangs up, or takes too long
     }
 }
 

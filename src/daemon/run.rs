@@ -32,12 +32,12 @@ use crate::sys;
 use crate::sys::reaper::Mains;
 use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 
-use super::bridge::{Bridge, StoreWatcher, snapshot};
+use super::bridge::{Bridge, StoreWatcher, snapshot, tell_set_aside};
 use super::exit::StartError;
 use super::kept::Keeper;
 use super::prepare::Prepared;
 use super::publish::publish;
-use super::recovery::{Heirs, KEPT_NOTIFY};
+use super::recovery::{Heirs, KEPT_NOTIFY, Outcome};
 use super::written::Writer;
 use super::{orphans, service_manager, strays};
 
@@ -194,6 +194,7 @@ impl Prepared {
 
         supervisor.register(config.processes, false).await.map_err(StartError::Register)?;
         register_again(&supervisor, std::mem::take(&mut recovered.definitions)).await;
+        let set_aside = recovered.set_aside.take();
         let heirs = Heirs {
             supervisor: &supervisor,
             containment: &containment,
@@ -208,7 +209,13 @@ impl Prepared {
         NotifySocket::remove_stale(&config.runtime_dir);
         let runs = runs_of(&supervisor);
         keeper.give_up_all_but(|name| runs.contains(name.strip_prefix(KEPT_NOTIFY).unwrap_or(name)));
-        tracing::info!(?outcome, "what an earlier daemon left is taken over");
+        if let Some(set_aside) = &set_aside {
+            tell_set_aside(&telemetry, set_aside);
+        }
+        if outcome != (Outcome { took: outcome.took, ..Outcome::default() }) {
+            let Outcome { adopted, ended, lost, remnants, took } = outcome;
+            telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
+        }
         for bound in bound {
             let (service, closing) = (service.clone(), closing_seen.clone());
             doors.spawn(async move {

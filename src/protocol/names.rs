@@ -161,6 +161,14 @@ words! {
         LogDiskFull = "log_disk_full",
         /// There is room on it again.
         LogDiskRoom = "log_disk_room",
+        /// What an earlier daemon left is taken over.
+        Recovered = "recovered",
+        /// What must outlive the daemon cannot be written.
+        StoreTrouble = "store_trouble",
+        /// It can again, and all of it is.
+        StoreHealed = "store_healed",
+        /// The database was damaged.
+        StoreSetAside = "store_set_aside",
     }
 }
 

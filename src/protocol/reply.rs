@@ -381,6 +381,29 @@ pub struct PastRun {
     pub message: Option<String>,
 }
 
+/// Entry of `audit`: a command that was to change something, and what came of it. Never values of an environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// When it was answered.
+    pub time: f64,
+    /// Who asked: the role, and once there are keys, the client's name.
+    pub principal: String,
+    /// The endpoint that it came in by; `signal` for one that the daemon was sent.
+    pub endpoint: String,
+    /// Where the client is, as far as the transport tells: an address, or user, group and process of a Unix socket's peer.
+    pub peer: Option<String>,
+    /// The command.
+    pub command: String,
+    /// Whom it was about: a name, `group:NAME` or `all`.
+    pub target: Option<String>,
+    /// What the client calls the request.
+    pub request_id: Option<String>,
+    /// `ok`, or the code of the refusal.
+    pub outcome: String,
+    /// What the refusal says.
+    pub message: Option<String>,
+}
+
 /// The result of a command that has nothing to tell: an empty map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nothing {}

@@ -1,10 +1,12 @@
 //! The last runs of each sub-process.
 //!
-//! [`History`] is what any place that keeps them can do; [`InMemory`] forgets them with the daemon.
+//! [`History`] is what any place that keeps them can do. [`InMemory`] forgets them with the daemon: it answers at once, and is filled from the table of
+//! the store at start.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bounds::{Bounds, Ledger, size_of_run};
 use crate::protocol::Name;
 use crate::protocol::reply::PastRun;
 
@@ -17,49 +19,27 @@ pub trait History: Send + Sync + 'static {
     fn query(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>>;
 }
 
-/// What is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Runs of one name, so that a loop of one pushes out nobody else's.
-    pub of_one: usize,
-    /// Runs of all.
-    pub of_all: usize,
-    /// Bytes of all, by `size_of_run`: arguments may be long.
-    pub bytes: usize,
-}
-
-impl Default for Bounds {
-    /// A hundred of each, ten thousand and 16 MiB of all.
-    fn default() -> Self {
-        Self { of_one: 100, of_all: 10_000, bytes: 16 << 20 }
-    }
-}
-
-/// About what a run takes: itself, its place in the order, and its texts.
-fn size_of_run(run: &PastRun) -> usize {
-    let texts = run.args.iter().map(|arg| arg.len() + size_of::<String>()).sum::<usize>();
-    size_of::<PastRun>() + 128 + run.uuid.len() + texts + run.message.as_ref().map_or(0, String::len)
-}
-
 /// A history in memory, bounded.
 #[derive(Debug, Default)]
 pub struct InMemory(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    bounds: Bounds,
-    /// By their place in the order of ends.
+    ledger: Ledger,
+    /// By their number in the ledger.
     runs: BTreeMap<u64, Arc<PastRun>>,
-    /// The places of each name's, oldest first; no name without any.
-    of_each: BTreeMap<Name, VecDeque<u64>>,
-    next: u64,
-    bytes: usize,
 }
 
 impl InMemory {
     /// An empty one with these bounds.
     pub fn new(bounds: Bounds) -> Self {
-        Self(Mutex::new(Kept { bounds, ..Kept::default() }))
+        Self(Mutex::new(Kept { ledger: Ledger::new(bounds), runs: BTreeMap::new() }))
+    }
+
+    /// Takes what an earlier daemon left, oldest first: before the first run of this one ends.
+    pub fn fill(&self, runs: impl IntoIterator<Item = PastRun>) {
+        let mut kept = self.kept();
+        runs.into_iter().for_each(|run| kept.append(run));
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -69,43 +49,18 @@ impl InMemory {
 
 impl Kept {
     fn append(&mut self, run: PastRun) {
-        let (number, name) = (self.next, run.name.clone());
-        self.next += 1;
-        self.bytes += size_of_run(&run);
+        let number = self.ledger.next();
+        let pushed_out = self.ledger.append(number, &run.name, size_of_run(&run));
         self.runs.insert(number, Arc::new(run));
-        let of_this = self.of_each.entry(name).or_default();
-        of_this.push_back(number);
-        if of_this.len() > self.bounds.of_one
-            && let Some(oldest) = of_this.front().copied()
-        {
-            self.forget(oldest);
-        }
-        while (self.runs.len() > self.bounds.of_all || self.bytes > self.bounds.bytes)
-            && let Some(oldest) = self.runs.first_key_value().map(|(number, _)| *number)
-        {
-            self.forget(oldest);
-        }
-    }
-
-    fn forget(&mut self, number: u64) {
-        let Some(run) = self.runs.remove(&number) else { return };
-        self.bytes -= size_of_run(&run);
-        if let Some(of_this) = self.of_each.get_mut(&run.name) {
-            // It is the oldest of all or of its name, so it stands at the front.
-            of_this.retain(|other| *other != number);
-            if of_this.is_empty() {
-                self.of_each.remove(&run.name);
-            }
+        for number in pushed_out {
+            self.runs.remove(&number);
         }
     }
 
     fn query(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>> {
         match name {
             None => self.runs.values().rev().take(limit).cloned().collect(),
-            Some(name) => {
-                let of_this = self.of_each.get(name).into_iter().flatten().rev();
-                of_this.take(limit).filter_map(|number| self.runs.get(number).cloned()).collect()
-            }
+            Some(name) => self.ledger.of(name).rev().take(limit).filter_map(|number| self.runs.get(&number).cloned()).collect(),
         }
     }
 }
@@ -174,7 +129,7 @@ mod tests {
         history.append(PastRun { args: vec!["x".repeat(200_000)], ..run("a", 10) });
         assert!(pids(&history, None, 99).is_empty());
         let kept = history.kept();
-        assert_eq!((kept.bytes, kept.of_each.len()), (0, 0));
+        assert_eq!((kept.ledger.bytes(), kept.ledger.names(), kept.runs.len()), (0, 0, 0));
     }
 
     proptest! {
@@ -206,7 +161,7 @@ mod tests {
                 prop_assert_eq!(of_this, among_all);
             }
             let bytes: usize = history.query(None, usize::MAX).iter().map(|run| size_of_run(run)).sum();
-            prop_assert_eq!(history.kept().bytes, bytes);
+            prop_assert_eq!(history.kept().ledger.bytes(), bytes);
         }
     }
 }

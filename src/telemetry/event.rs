@@ -121,6 +121,42 @@ pub enum Event<'a> {
         /// Bytes that are left on it.
         available: u64,
     },
+    /// What an earlier daemon left is taken over.
+    Recovered {
+        /// Runs whose process lives.
+        adopted: u64,
+        /// Runs that ended meanwhile, with a status that somebody knew.
+        ended: u64,
+        /// Runs that ended meanwhile, and nobody knows how.
+        lost: u64,
+        /// Runs that nobody has a definition for any more.
+        remnants: u64,
+        /// How long that took.
+        took: Duration,
+    },
+    /// What must outlive the daemon cannot be written; supervision goes on.
+    StoreTrouble {
+        /// A sentence that names the file, the reason and the remedy.
+        problem: &'a str,
+    },
+    /// It can be written again, and all of it is.
+    StoreHealed {
+        /// Entries of the audit trail that there was no room for meanwhile.
+        lost_audit: u64,
+        /// Records of history that there was no room for meanwhile.
+        lost_history: u64,
+    },
+    /// The database was damaged; a new one holds what could be saved.
+    StoreSetAside {
+        /// Where the damaged one is now.
+        path: &'a str,
+        /// What is wrong with it.
+        problem: &'a str,
+        /// Rows that could still be read.
+        salvaged: u64,
+        /// Rows that could not be understood.
+        unreadable: u64,
+    },
     /// The background task brought the status of all processes up to date.
     Refreshed {
         /// How long that took.
@@ -186,6 +222,7 @@ mod target {
     pub(super) const LOG: &str = "procman::log";
     pub(super) const REQUEST: &str = "procman::request";
     pub(super) const STATUS: &str = "procman::status";
+    pub(super) const STORE: &str = "procman::store";
 }
 
 /// Writes one event to the log. Fields that hold text are given as text: a formatter then quotes and escapes what a client said, so that no request
@@ -259,6 +296,22 @@ pub(super) fn log(event: &Event<'_>) {
         }
         Event::LogDisk { directory, full: false, available } => {
             tracing::info!(target: target::LOG, directory, available, "there is room on the disk of the logs again");
+        }
+        Event::Recovered { adopted, ended, lost, remnants, took } => {
+            tracing::info!(target: target::PROCESS, adopted, ended, lost, remnants, seconds = took.as_secs_f64(),
+                "what an earlier daemon left is taken over");
+        }
+        Event::StoreTrouble { problem } => {
+            tracing::error!(target: target::STORE, problem, "what must outlive the daemon cannot be written; supervision goes on");
+        }
+        Event::StoreHealed { lost_audit: 0, lost_history: 0 } => {
+            tracing::info!(target: target::STORE, "what must outlive the daemon is written again");
+        }
+        Event::StoreHealed { lost_audit, lost_history } => {
+            tracing::warn!(target: target::STORE, lost_audit, lost_history, "what must outlive the daemon is written again, but for some entries");
+        }
+        Event::StoreSetAside { path, problem, salvaged, unreadable } => {
+            tracing::error!(target: target::STORE, path, problem, salvaged, unreadable, "the database was damaged, it is set aside");
         }
         Event::Refreshed { took, zombies } => {
             tracing::trace!(target: target::STATUS, seconds = took.as_secs_f64(), zombies, "status refreshed");

@@ -93,8 +93,25 @@ impl Feed {
                 } else {
                     (EventName::LogDiskRoom, "there is room on the disk of the logs again")
                 };
-                self.append(|stamp| {
-                    Event::Noted(Noted::new(stamp, word, None, message).with("directory", directory).with("available", available))
+                self.note_daemon(word, message, |noted| noted.with("directory", directory).with("available", available));
+            }
+            event::Event::Recovered { adopted, ended, lost, remnants, took } => {
+                let message = format!("{adopted} runs of an earlier daemon live on, {ended} ended meanwhile, of {lost} nobody knows how");
+                self.note_daemon(EventName::Recovered, &message, |noted| {
+                    let noted = noted.with("adopted", adopted).with("ended", ended).with("lost", lost).with("remnants", remnants);
+                    noted.with("took", took.as_secs_f64())
+                });
+            }
+            event::Event::StoreTrouble { problem } => self.note_daemon(EventName::StoreTrouble, problem, |noted| noted),
+            event::Event::StoreHealed { lost_audit, lost_history } => {
+                self.note_daemon(EventName::StoreHealed, "what must outlive the daemon is written again", |noted| {
+                    noted.with("lost_audit", lost_audit).with("lost_history", lost_history)
+                });
+            }
+            event::Event::StoreSetAside { path, problem, salvaged, unreadable } => {
+                let message = format!("the database was damaged, it is set aside: {problem}");
+                self.note_daemon(EventName::StoreSetAside, &message, |noted| {
+                    noted.with("path", path).with("salvaged", salvaged).with("unreadable", unreadable)
                 });
             }
             // Too many, or of no interest to who operates sub-processes; log and metrics have them.
@@ -104,6 +121,10 @@ impl Feed {
             | event::Event::LogDropped { .. }
             | event::Event::Refreshed { .. } => {}
         }
+    }
+
+    fn note_daemon(&self, event: EventName, message: &str, details: impl FnOnce(Noted) -> Noted) {
+        self.append(|stamp| Event::Noted(details(Noted::new(stamp, event, None, message))));
     }
 
     fn note(&self, event: EventName, name: &Name, message: &str, details: impl FnOnce(Noted) -> Noted) {

@@ -50,6 +50,8 @@ struct Own {
     log_rotations: IntCounter,
     log_dropped: IntCounter,
     log_disk_full: IntGauge,
+    store_up: IntGauge,
+    recovered: IntCounterVec,
 }
 
 impl Telemetry {
@@ -108,6 +110,14 @@ impl Own {
         let log_dropped =
             IntCounter::new("procman_log_dropped_bytes_total", "Output that was given up because it came too fast or the disk was full")?;
         let log_disk_full = IntGauge::new("procman_log_disk_full", "1 while the disk of the logs is full, else 0")?;
+        let store_up = IntGauge::new("procman_store_up", "1 while what must outlive the daemon is written to the disk, else 0")?;
+        store_up.set(1);
+        let recovered = IntCounterVec::new(
+            Opts::new("procman_recovered_runs_total", "Runs of an earlier daemon that this one took over, by what was found of them"),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(store_up.clone()))?;
+        registry.register(Box::new(recovered.clone()))?;
         registry.register(Box::new(build_info))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(request_duration.clone()))?;
@@ -127,6 +137,8 @@ impl Own {
             log_rotations,
             log_dropped,
             log_disk_full,
+            store_up,
+            recovered,
         })
     }
 
@@ -144,6 +156,13 @@ impl Own {
             Event::OrphanReaped { .. } => self.orphans_reaped.inc(),
             Event::LogRotated { parts, .. } => self.log_rotations.inc_by(parts),
             Event::LogDropped { bytes, .. } => self.log_dropped.inc_by(bytes),
+            Event::Recovered { adopted, ended, lost, remnants, took: _ } => {
+                for (outcome, count) in [("adopted", adopted), ("ended", ended), ("lost", lost), ("remnant", remnants)] {
+                    self.recovered.with_label_values(&[outcome]).inc_by(count);
+                }
+            }
+            Event::StoreTrouble { .. } => self.store_up.set(0),
+            Event::StoreHealed { .. } => self.store_up.set(1),
             Event::LogDisk { full, .. } => self.log_disk_full.set(full.into()),
             // Starts and ends of sub-processes are counted by their supervisor, which shows them in its snapshot.
             Event::StateChanged { .. }
@@ -151,6 +170,7 @@ impl Own {
             | Event::Restarting { .. }
             | Event::GaveUp { .. }
             | Event::LogProblem { .. }
+            | Event::StoreSetAside { .. }
             | Event::ScheduleMissed { .. } => {}
         }
     }

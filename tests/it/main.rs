@@ -5,6 +5,8 @@
 mod harness;
 
 #[cfg(test)]
+mod adoption;
+#[cfg(test)]
 mod attributes;
 #[cfg(test)]
 mod commands;

@@ -181,3 +181,134 @@ fn record(row: &RunRow, status: Option<ExitStatus>, now: SystemTime) -> PastRun 
         message: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Origin;
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn row(of: &str, uuid: &str, intended_at: f64) -> RunRow {
+        RunRow {
+            uuid: uuid.into(),
+            name: name(of),
+            args: vec![],
+            env: BTreeMap::new(),
+            started_by: Origin::Execute,
+            boot_id: "now".into(),
+            intended_at,
+            process: Some(ProcessRow { pid: 7, start_time: 8, started_at: intended_at, monotonic: 9, notify: false }),
+            ready: true,
+            ending: None,
+        }
+    }
+
+    fn standing(of: &str, state: StateName, wanted: Wanted) -> StandingRow {
+        StandingRow { name: name(of), state, wanted, restarts: 3, attempt: 2 }
+    }
+
+    fn known(registered: &[&str], autostart: &[&str]) -> Known {
+        let names = |list: &[&str]| list.iter().map(|text| name(text)).collect();
+        Known { registered: names(registered), autostart: names(autostart), boot_id: "now".into() }
+    }
+
+    fn left(farewell: Option<Farewell>) -> Recovered {
+        Recovered { farewell, boot_id: Some("now".into()), ..Recovered::default() }
+    }
+
+    fn names(set: &BTreeSet<Name>) -> Vec<&str> {
+        set.iter().map(Name::as_str).collect()
+    }
+
+    #[test]
+    fn what_an_operator_stopped_stays_stopped_after_a_crash_and_begins_anew_after_a_farewell() {
+        let standings = vec![
+            standing("stopped", StateName::Stopped, Wanted::Down),
+            standing("waits", StateName::Backoff, Wanted::Up),
+            standing("gave-up", StateName::Fatal, Wanted::Up),
+            standing("begun", StateName::Starting, Wanted::Up),
+        ];
+        let all = ["stopped", "waits", "gave-up", "begun", "new", "new-by-hand"];
+        let known = known(&all, &["stopped", "waits", "gave-up", "new"]);
+        let killed = decide(Recovered { standings: standings.clone(), ..left(None) }, &known);
+        assert_eq!(names(&killed.start), ["begun", "new", "waits"]);
+        assert_eq!(killed.at_rest[&name("gave-up")].state, StateName::Fatal);
+        assert_eq!(killed.at_rest[&name("waits")].restarts, Restarts::counted(3, 2));
+        let kept = decide(Recovered { standings: standings.clone(), ..left(Some(Farewell::Kept)) }, &known);
+        assert_eq!(kept.start, killed.start);
+        for anew in [left(Some(Farewell::Quit)), Recovered { boot_id: Some("before".into()), ..left(None) }, Recovered::default()] {
+            let decision = decide(Recovered { standings: standings.clone(), ..anew }, &known);
+            assert_eq!(names(&decision.start), ["gave-up", "new", "stopped", "waits"], "as the configuration says");
+            assert!(decision.at_rest.values().all(|rest| rest.state == StateName::Stopped));
+        }
+    }
+
+    #[test]
+    fn a_run_is_somebodys_or_a_remnant_and_of_a_former_boot_nothing_is_believed() {
+        let old = RunRow { boot_id: "before".into(), ..row("web", "0", 1.0) };
+        let runs = vec![row("web", "2", 3.0), row("web", "1", 2.0), row("gone", "3", 4.0), old];
+        let decision = decide(Recovered { runs, ..left(None) }, &known(&["web", "other"], &["web"]));
+        let uuids = |rows: &[RunRow]| rows.iter().map(|row| row.uuid.clone()).collect::<Vec<_>>();
+        assert_eq!(decision.current.iter().map(|run| &*run.row.uuid).collect::<Vec<_>>(), ["2"]);
+        assert_eq!((uuids(&decision.remnants), uuids(&decision.former_boot)), (vec!["1".to_owned(), "3".to_owned()], vec!["0".to_owned()]));
+        assert!(decision.start.is_empty(), "what may live is not started");
+    }
+
+    #[test]
+    fn an_end_that_is_recorded_is_not_told_twice() {
+        let run = quit_remnant(&row("web", "1", 2.0), Some(ExitStatus::Signalled { signal: 6, core: true }), UNIX_EPOCH);
+        let decision = decide(Recovered { runs: vec![row("web", "1", 2.0)], history: vec![run], ..left(None) }, &known(&["web"], &[]));
+        let (end, message) = decision.current[0].recorded.clone().unwrap();
+        assert_eq!(end.status, Some(ExitStatus::Signalled { signal: 6, core: true }));
+        assert!(message.is_some());
+        // Of another run it says nothing.
+        let run = quit_remnant(&row("web", "0", 1.0), None, UNIX_EPOCH);
+        let decision = decide(Recovered { runs: vec![row("web", "1", 2.0)], history: vec![run], ..left(None) }, &known(&["web"], &[]));
+        assert!(decision.current[0].recorded.is_none());
+    }
+
+    #[test]
+    fn who_was_killed_while_it_quit_everything_quits_what_is_left_and_begins_anew() {
+        let runs = vec![row("web", "1", 2.0), row("other", "2", 2.0)];
+        let decision = decide(Recovered { runs, ..left(Some(Farewell::Quit)) }, &known(&["web", "other"], &["web"]));
+        let ending = |at: usize| decision.current[at].ending.clone().unwrap();
+        assert_eq!(ending(0), EndingRow { by: EndedBy::Shutdown, then_start: false });
+        assert_eq!(ending(1), EndingRow { by: EndedBy::Shutdown, then_start: true });
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_written_nothing_is_two_things(
+            runs in prop::collection::vec((0..5_usize, any::<bool>(), 0.0..9.0_f64), 0..12),
+            states in prop::collection::vec((0..5_usize, 0..StateName::ALL.len(), any::<bool>()), 0..6),
+            registered in prop::collection::btree_set(0..5_usize, 0..5), autostart in prop::collection::btree_set(0..5_usize, 0..5), farewell in 0..3_usize,
+        ) {
+            let text = |n: usize| format!("p{n}");
+            let runs: Vec<RunRow> = runs.iter().enumerate().map(|(at, (n, present, when))| RunRow {
+                boot_id: if *present { "now" } else { "before" }.into(), ..row(&text(*n), &at.to_string(), *when)
+            }).collect();
+            let standings = states.iter().map(|(n, state, up)| {
+                standing(&text(*n), StateName::ALL[*state], if *up { Wanted::Up } else { Wanted::Down })
+            }).collect();
+            let farewell = [None, Some(Farewell::Quit), Some(Farewell::Kept)][farewell];
+            let known = Known {
+                registered: registered.iter().map(|n| name(&text(*n))).collect(),
+                autostart: autostart.intersection(&registered).map(|n| name(&text(*n))).collect(),
+                boot_id: "now".into(),
+            };
+            let count = runs.len();
+            let decision = decide(Recovered { runs, standings, ..left(farewell) }, &known);
+            prop_assert_eq!(decision.current.len() + decision.remnants.len() + decision.former_boot.len(), count, "no run is forgotten");
+            let current: BTreeSet<&Name> = decision.current.iter().map(|run| &run.row.name).collect();
+            prop_assert_eq!(current.len(), decision.current.len(), "one for each");
+            for name in &known.registered {
+                prop_assert!(current.contains(name) != decision.at_rest.contains_key(name), "{} is one or the other", name);
+            }
+            prop_assert!(decision.start.iter().all(|name| known.registered.contains(name) && !current.contains(name)));
+        }
+    }
+}

@@ -54,13 +54,13 @@ pub(super) struct Heirs<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// Runs whose process lives.
-    pub(super) adopted: usize,
+    pub(super) adopted: u64,
     /// Runs that ended meanwhile, with an exit status that somebody knew.
-    pub(super) ended: usize,
+    pub(super) ended: u64,
     /// Runs that ended meanwhile, and nobody knows how.
-    pub(super) lost: usize,
+    pub(super) lost: u64,
     /// Runs that nobody has a definition for any more; they are quit.
-    pub(super) remnants: usize,
+    pub(super) remnants: u64,
     /// How long it took.
     pub(super) took: Duration,
 }

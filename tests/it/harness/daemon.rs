@@ -295,10 +295,29 @@ impl Daemon {
         assert_eq!(status.code(), Some(0), "the daemon left with {status}");
     }
 
+    /// Kills the daemon and nothing else.
+    pub(crate) fn kill_alone(&mut self) {
+        self.signal(libc::SIGKILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Kills the daemon and nothing else, and starts another one in its place, from the same configuration; returns once it answers.
+    #[track_caller]
+    pub(crate) fn replace(&mut self) {
+        self.kill_alone();
+        self.start_next();
+    }
+
     /// Asks it to leave, proves that it left nothing, and starts another one in its place, from the same configuration.
     #[track_caller]
     pub(crate) fn start_anew(&mut self) {
         self.end();
+        self.start_next();
+    }
+
+    /// Starts another one in the place of one that has ended.
+    #[track_caller]
+    pub(crate) fn start_next(&mut self) {
         let config = self.path("procmand.toml");
         let log = || File::options().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_procmand"));
