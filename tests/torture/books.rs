@@ -1,7 +1,7 @@
 //! Keeps account of a scene: what each daemon says is held against the truth, and against what the daemons before it said.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use procman::client::Client;
 use procman::protocol::reply::{PastRun, View};
@@ -9,7 +9,7 @@ use procman::protocol::request::{Command, History, List};
 use procman::protocol::{StateName, Wanted};
 
 use super::judge::{Verdict, judge};
-use super::manager::{DEADLINE, Manager};
+use super::manager::Manager;
 use super::operator::{Deeds, Wish};
 use super::random::let_pass;
 use super::scene::Part;
@@ -18,6 +18,10 @@ use super::truth::Truth;
 
 /// So many records are asked for at first; the runs of a second or two.
 const RECENT: u64 = 500;
+/// How long what was wanted may take to be.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// A list of what is wrong ends here.
 const ENOUGH: usize = 20;
 
@@ -33,6 +37,8 @@ pub(crate) struct Books {
     rocks: BTreeMap<String, u32>,
     /// Runs that a daemon answered for and that were not seen since.
     answered: BTreeSet<String>,
+    /// Runs that are said to have had no process.
+    unborn: Vec<String>,
     /// Whose status was lost before anybody could have handed its descriptor over.
     pub(crate) excused: u64,
 }
@@ -46,7 +52,7 @@ impl Books {
     pub(crate) fn open(manager: &Manager) -> Self {
         let truth = Truth::open(manager.scene.dir());
         let row = Row::new(&manager.scene);
-        Self { row, problems: Vec::new(), truth, told: HashMap::new(), rocks: BTreeMap::new(), answered: BTreeSet::new(), excused: 0 }
+        Self { row, problems: Vec::new(), truth, told: HashMap::new(), rocks: BTreeMap::new(), answered: BTreeSet::new(), unborn: Vec::new(), excused: 0 }
     }
 
     pub(crate) fn problem(&mut self, what: String) {
@@ -57,24 +63,24 @@ impl Books {
 
     /// Holds everything that a daemon says against everything that is known. `deeds` are held meanwhile.
     pub(crate) fn check(&mut self, manager: &Manager, client: &mut Client, deeds: &mut Deeds) {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + PATIENCE;
         self.truth.read();
         // Those that have started by now must be known. One that ends between the two answers is in the second.
         let mut sought: BTreeSet<String> = self.truth.runs.keys().filter(|uuid| !self.told.contains_key(*uuid)).cloned().collect();
         self.answered.extend(deeds.answered.drain(..));
         sought.extend(std::mem::take(&mut self.answered));
-        let views = list(client);
-        self.take_history(manager, client, deeds, RECENT);
-        self.views(&views, deeds);
-        self.seek(&views, &mut sought);
-        while !sought.is_empty() && Instant::now() < deadline {
-            let_pass(std::time::Duration::from_millis(20));
+        loop {
             let views = list(client);
             self.take_history(manager, client, deeds, RECENT);
             self.seek(&views, &mut sought);
-            if !views.values().any(|view| view.state == StateName::Stopping) && !sought.is_empty() {
+            let misplaced = self.misplaced(&views, deeds);
+            // What is being ended is told of once that is done; what waits for its start is started soon.
+            let on_its_way = !misplaced.is_empty() || views.values().any(|view| view.state == StateName::Stopping);
+            if (misplaced.is_empty() && sought.is_empty()) || !on_its_way || Instant::now() > deadline {
+                misplaced.into_iter().for_each(|problem| self.problem(problem));
                 break;
             }
+            let_pass(TRY_AGAIN);
         }
         for uuid in sought {
             self.row.lost += 1;
@@ -85,6 +91,12 @@ impl Books {
         self.row.doubled = self.truth.doubles.len();
         for double in self.truth.doubles.clone() {
             self.problem(format!("doubled: {double}"));
+        }
+        for uuid in &self.unborn {
+            if let Some(run) = self.truth.runs.get(uuid) {
+                self.row.wrong += 1;
+                self.problems.push(format!("it was said to have had no process, and it has: {uuid}, {run:?}"));
+            }
         }
         for wrong in std::mem::take(&mut deeds.wrong) {
             self.problem(format!("an answer: {wrong}"));
@@ -139,13 +151,17 @@ impl Books {
         let touched = deeds.wishes.contains_key(record.name.as_str());
         match judge(record, self.truth.runs.get(&record.uuid), touched) {
             Verdict::Known => self.row.known += 1,
+            Verdict::Unborn => self.unborn.push(record.uuid.clone()),
             Verdict::Lost => {
                 self.row.status_lost += 1;
                 match &manager.keeper {
                     Some(keeper) if keeper.was_given(&record.uuid) => {
                         self.problem(format!("its descriptor was kept, and its status is lost: {record:?}"));
                     }
-                    Some(_) => self.excused += 1,
+                    Some(_) => {
+                        eprintln!("EXCUSED {record:?} truth {:?}", self.truth.runs.get(&record.uuid));
+                        self.excused += 1;
+                    }
                     None => {}
                 }
             }
@@ -156,8 +172,8 @@ impl Books {
         }
     }
 
-    /// Everything is where it was wanted.
-    fn views(&mut self, views: &BTreeMap<String, View>, deeds: &Deeds) {
+    /// What is not where it was wanted.
+    fn misplaced(&mut self, views: &BTreeMap<String, View>, deeds: &Deeds) -> Vec<String> {
         let mut problems = Vec::new();
         for (name, part) in &self.row.names.clone() {
             let view = &views[name];
@@ -178,7 +194,7 @@ impl Books {
                 problems.push(format!("{name} is not where it was wanted, {wish:?}, {:?}: {view:?}", self.rocks.get(name)));
             }
         }
-        problems.into_iter().for_each(|problem| self.problem(problem));
+        problems
     }
 
     /// Whether all that must have a process have one.

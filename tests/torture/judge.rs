@@ -12,6 +12,8 @@ pub(crate) enum Verdict {
     Known,
     /// It says that nobody can tell.
     Lost,
+    /// It never came to a process, for its daemon was killed before.
+    Unborn,
     /// It says what was not so.
     Wrong(String),
 }
@@ -41,6 +43,7 @@ pub(crate) fn judge(record: &PastRun, truth: Option<&TrueRun>, touched: bool) ->
     }
     let Some(returncode) = record.returncode else {
         return match record.cause {
+            Cause::Lost if record.pid.is_none() && truth.is_none() => Verdict::Unborn,
             Cause::Lost => Verdict::Lost,
             _ => wrong("no status, and not called lost"),
         };

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -113,10 +113,11 @@ impl Manager {
     /// What is left once a daemon has left, and must not be.
     pub(crate) fn remains(&self) -> Vec<String> {
         let mut remains = marked::describe(&marked::bearers(&self.mark));
-        let run = self.scene.dir().join("run");
-        let sockets = fs::read_dir(run).into_iter().flatten().map(|entry| entry.unwrap().path());
-        let sockets = sockets.chain([self.scene.dir().join("c.sock")]).filter(|path| fs::symlink_metadata(path).is_ok());
-        remains.extend(sockets.map(|path| format!("the file {}", path.display())));
+        let directories = ["", "run", "run/notify"].map(|name| self.scene.dir().join(name));
+        let files = directories.iter().flat_map(fs::read_dir).flatten().map(|entry| entry.unwrap().path());
+        let is_socket = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+        let own = self.keeper.as_ref().map(Keeper::path);
+        remains.extend(files.filter(|path| is_socket(path) && Some(path.as_path()) != own).map(|path| format!("the socket {}", path.display())));
         remains.extend(self.groups().filter(|path| path.exists()).map(|path| format!("the control group {}", path.display())));
         remains.extend(self.keeper.iter().flat_map(Keeper::names).map(|name| format!("the kept descriptor {name}")));
         remains
@@ -127,7 +128,7 @@ impl Drop for Manager {
     /// However a test ends, nothing is left.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- the end of the daemon's log ---\n{}\n---", self.scene.log());
+            eprintln!("the daemon's log: {}", self.scene.save_log());
         }
         marked::kill_all(&self.mark);
         let Some(path) = self.groups().filter(|path| path.exists()) else { return };

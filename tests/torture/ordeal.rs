@@ -153,7 +153,7 @@ impl Ordeal {
             remarks.push(format!("{} statuses were lost before the descriptor was handed over", books.excused));
         }
         if !books.problems.is_empty() {
-            remarks.push(format!("the end of the log:\n{}", manager.scene.log()));
+            remarks.push(format!("the daemon's log: {}", manager.scene.save_log()));
         }
         Outcome { row: books.row, problems: books.problems, remarks }
     }
@@ -163,7 +163,7 @@ impl Ordeal {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let list = left(self);
-            if list.is_empty() {
+            if list.is_empty() || !self.books.problems.is_empty() {
                 return;
             }
             if Instant::now() > deadline {

@@ -8,6 +8,7 @@ use procman::client::Endpoint;
 use tempfile::TempDir;
 
 use super::child::{self, Kind};
+use super::truth;
 
 /// What a scene varies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,12 +105,14 @@ impl Scene {
         self.names.iter().filter(|(_, part)| *part == wanted).map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The daemon's log, its end only.
-    pub(crate) fn log(&self) -> String {
-        let text = fs::read(self.dir.path().join("log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+    /// Puts the logs of all daemons, and what their sub-processes wrote, where they stay; says where.
+    pub(crate) fn save_log(&self) -> String {
+        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("torture_{}", self.means.words()));
+        fs::create_dir_all(&to).unwrap();
+        for file in ["log", truth::FILE, "executed"] {
+            drop(fs::copy(self.dir.path().join(file), to.join(file))); // there may be none yet
+        }
+        to.display().to_string()
     }
 }
 
