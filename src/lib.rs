@@ -33,6 +33,9 @@
 //! what; once that is open, a thread of the [`subprocess::spawn`] makes the process. A [`subprocess::vigil`] watches over the run from then on: it asks,
 //! by way of [`probe`], and listens at the socket of sd_notify(3), and what it says (ready, ill, another main process) is one more event of the machine.
 //!
+//! **One reload.** The file becomes a new [`config::Config`], or a list of its mistakes; [`supervisor::plan`], pure, says what differs from what is
+//! registered; [`supervisor::reload`] puts the definitions in place in one step, and then ends and starts, in order, what differs.
+//!
 //! **One exit.** The pidfd of the process turns readable, its actor reaps it, the machine has what is left of the tree ended, and then asks the
 //! restart policy; a start that follows is one more effect.
 //!

@@ -64,6 +64,7 @@ fn the_unit_keeps_the_promises_of_the_daemon() {
     let unit = text("procmand.service");
     for (key, expected) in [
         ("Type", "notify"),
+        ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("NotifyAccess", "main"),
         ("Restart", "on-failure"),
         ("KillMode", "mixed"),     // sub-processes are quit by the daemon, in its order

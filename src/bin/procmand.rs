@@ -32,6 +32,7 @@ Environment:
 
 Signals:
   SIGTERM, SIGINT  quit all sub-processes in the reverse of their order, then leave; a second one kills what is left
+  SIGHUP           read the configuration again and do what differs, as procmanctl reload
 
 Exit codes:
    0  asked to leave, or --check found nothing wrong

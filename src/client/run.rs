@@ -131,7 +131,9 @@ fn ask_without_me(client: &mut Client, command: &Command) -> Result<Answer, Clie
         | Command::Children(_)
         | Command::Events(_)
         | Command::History(_)
+        | Command::Audit(_)
         | Command::Logs(_)
+        | Command::Reload(_)
         | Command::Shutdown(_) => client.ask(command),
     }
 }

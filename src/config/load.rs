@@ -40,7 +40,8 @@ pub(super) fn load(path: &Path, places: &Places) -> Result<Loaded, ConfigErrors>
         return Err(report.finish().err().unwrap_or(ConfigErrors(Vec::new())));
     };
     let mut main = main_file(&text, path, &base, places, &mut report);
-    let source = base.join(path.file_name().unwrap_or_default());
+    // As it was called: where a link on the way is set anew, it is read from there the next time.
+    let source = std::path::absolute(path).unwrap_or_else(|_| base.join(path.file_name().unwrap_or_default()));
     for included in included_files(&main.settings.include, path, &base, &source, &mut report) {
         let more = read(&included, &mut report)
             .and_then(|(text, base)| included_file(&text, &included, &base, &main.defaults, &mut main.taken, &mut report));

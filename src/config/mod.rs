@@ -6,6 +6,7 @@
 //! - `document`: text to tables whose every value knows its line;
 //! - `settings`: `[daemon]`, `[control]`, `[events]`, `[metrics]`;
 //! - `process`: `[defaults]` and `[[process]]`; `order`: whom each names in `after` and `requires`, over all files;
+//! - `fixed`: which keys the daemon takes over only when it starts;
 //! - `load`: the only one that touches the file system: reads files, follows `include`, asks for users and groups.
 //!
 //! The daemon may call; the room itself knows `protocol`, the specification of a sub-process and the order among them, and starts nothing.
@@ -13,6 +14,7 @@
 pub mod diagnostic;
 mod document;
 pub mod endpoint;
+mod fixed;
 mod load;
 mod order;
 pub mod places;

@@ -14,12 +14,12 @@ use crate::protocol::definition::Seconds;
 use crate::protocol::envelope::RequestId;
 use crate::protocol::event::Event;
 use crate::protocol::reply::{
-    Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll, Unregistered, View,
-    ViewWithStatus,
+    AuditEntry, Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll,
+    Unregistered, View, ViewWithStatus,
 };
 use crate::protocol::request::{
-    ChildrenAtShutdown, Command, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History, IsProcessRunning, Items, List,
-    Match, Quit, Reap, Register, Restart, SendSignal, Status, Target,
+    Audit, ChildrenAtShutdown, Command, DEFAULT_AUDIT_LIMIT, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History,
+    IsProcessRunning, Items, List, Match, Quit, Reap, Register, Restart, SendSignal, Status, Target,
 };
 use crate::protocol::{EndedBy, ErrorCode, Name, Origin, Signal, VERSION, WireError};
 use crate::subprocess::published::unix_seconds;
@@ -43,6 +43,7 @@ impl Service {
                 let handle = self.find(&request.name)?;
                 self.refuse_when_leaving()?;
                 self.supervisor.unregister(&handle).await.map_err(|error| refusals::unregister(&request.name, error))?;
+                self.neighbours.definitions.undefine(&request.name).await;
                 encode(&Unregistered { name: request.name }, id)
             }
             Command::Execute(request) => encode(&self.execute(request).await?, id),
@@ -63,6 +64,8 @@ impl Service {
             Command::Events(request) => encode(&self.events(&request), id),
             Command::History(request) => encode(&self.history(&request)?, id),
             Command::Logs(request) => encode(&self.logs(request).await?, id),
+            Command::Audit(request) => encode(&self.audit(&request).await?, id),
+            Command::Reload(request) => encode(&self.neighbours.upkeep.reload(request.dry_run).await?, id),
             Command::Shutdown(request) => {
                 let ChildrenAtShutdown::Quit = request.children;
                 self.supervisor.leave();
@@ -118,8 +121,9 @@ impl Service {
     async fn register(&self, request: Register, id: Option<&RequestId>) -> Answer {
         let Register { name, replace, definition } = request;
         let several = definition.instances.is_some();
-        let specs = instances::resolve(&name, definition).map_err(|problems| refusals::wrong_definition(&problems))?;
+        let specs = instances::resolve(&name, definition.clone()).map_err(|problems| refusals::wrong_definition(&problems))?;
         let handles = self.supervisor.register(specs, replace).await.map_err(refusals::register)?;
+        self.neighbours.definitions.define(&name, &definition).await;
         let now = Instant::now();
         let views: Vec<View> = handles.iter().map(|handle| handle.published().view(now)).collect();
         match &views[..] {
@@ -232,7 +236,7 @@ impl Service {
                 ViewWithStatus { view: published.view(now), status: status.map(|status| (*status).clone()) }
             })
             .collect();
-        encode(&StatusOfAll { daemon, processes }, id)
+        encode(&StatusOfAll { daemon, processes, store_problem: self.neighbours.definitions.trouble() }, id)
     }
 
     async fn is_process_running(&self, request: IsProcessRunning) -> Result<RunningPids, WireError> {
@@ -257,13 +261,13 @@ impl Service {
 
     fn events(&self, request: &Events) -> Replay<Arc<Event>> {
         let limit = request.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        self.records.events(request.since.unwrap_or(1), request.daemon.as_deref(), limit)
+        self.neighbours.records.events(request.since.unwrap_or(1), request.daemon.as_deref(), limit)
     }
 
     /// One that was unregistered has its history for as long as that is kept; a name that means nothing is told as such.
     fn history(&self, request: &History) -> Result<Vec<Arc<PastRun>>, WireError> {
         let limit = usize::try_from(request.limit.unwrap_or(DEFAULT_HISTORY_LIMIT)).unwrap_or(usize::MAX);
-        let mut runs = self.records.history(request.name.as_ref(), limit.max(1));
+        let mut runs = self.neighbours.records.history(request.name.as_ref(), limit.max(1));
         if let Some(name) = &request.name
             && runs.is_empty()
         {
@@ -271,6 +275,12 @@ impl Service {
         }
         runs.truncate(limit);
         Ok(runs)
+    }
+
+    async fn audit(&self, request: &Audit) -> Result<Vec<AuditEntry>, WireError> {
+        let limit = usize::try_from(request.limit.unwrap_or(DEFAULT_AUDIT_LIMIT)).unwrap_or(usize::MAX);
+        let entries = self.neighbours.auditor.entries(request.name.as_ref(), limit).await;
+        entries.map_err(|message| refusals::internal(&format!("the audit trail cannot be read: {message}")))
     }
 
     /// Asks something that reads all of `/proc`, off the runtime and not too much at a time.

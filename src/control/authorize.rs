@@ -14,7 +14,8 @@ pub enum Role {
 }
 
 impl Role {
-    const fn as_str(self) -> &'static str {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Operate => "operate",
@@ -42,7 +43,7 @@ pub const fn needed(command: CommandName) -> Role {
         | CommandName::History
         | CommandName::Logs => Role::Read,
         CommandName::Execute | CommandName::Quit | CommandName::Reap | CommandName::Restart | CommandName::Signal => Role::Operate,
-        CommandName::Register | CommandName::Unregister | CommandName::Shutdown => Role::Admin,
+        CommandName::Register | CommandName::Unregister | CommandName::Audit | CommandName::Reload | CommandName::Shutdown => Role::Admin,
     }
 }
 

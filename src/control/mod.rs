@@ -3,17 +3,25 @@
 //! - [`transport`]: ROUTER sockets in the runtime, envelopes, back-pressure; knows no command;
 //! - [`publisher`]: the PUB socket, for events;
 //! - [`service`]: decode → authorise → supervisor → reply; [`answers`]: each command's answer; [`logs`](self) that of `logs`;
+//! - [`upkeep`]: what only the daemon itself can do;
 //! - [`authorize`]: which role each command needs;
+//! - [`caller`]: who asks; [`audit`]: who had what changed;
 //! - [`refusals`]: every error of the rooms below, translated once into the protocol's codes.
 
 pub mod answers;
+pub mod audit;
 pub mod authorize;
+pub mod caller;
 mod logs;
 pub mod publisher;
 pub mod refusals;
 pub mod service;
 pub mod transport;
+pub mod upkeep;
 
+pub use audit::Auditor;
+pub use caller::Caller;
 pub use publisher::Publisher;
-pub use service::{Identity, Observer, Records, Served, Service};
+pub use service::{Identity, Neighbours, Observer, Records, Served, Service};
 pub use transport::{BindError, Bound, Limits};
+pub use upkeep::{Definitions, Upkeep};

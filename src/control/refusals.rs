@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::protocol::{Cause, ErrorCode, Name, WireError};
+use crate::protocol::{Cause, Detail, ErrorCode, MISTAKES, Name, WireError};
 use crate::subprocess::gate::Closed;
 use crate::subprocess::spawn::Operation;
 use crate::subprocess::spec::Problem;
 use crate::subprocess::{CommandError, SpawnFailure, SubProcessHandle};
-use crate::supervisor::{RegisterError, StartError, UnregisterError};
+use crate::supervisor::{RegisterError, ReloadError, StartError, UnregisterError};
 use crate::sys;
 
 /// No sub-process has this name.
@@ -77,6 +77,34 @@ pub fn unregister(name: &Name, error: UnregisterError) -> WireError {
             WireError::bad_request(message)
         }
         UnregisterError::Command(error) => command(name, error),
+    }
+}
+
+/// So many mistakes of a configuration stand in the sentence; all of them are in the details.
+const SHOWN_MISTAKES: usize = 5;
+
+/// A configuration that is wrong, with everything that is wrong about it.
+pub fn wrong_configuration(mistakes: Vec<String>) -> WireError {
+    let more = if mistakes.len() > SHOWN_MISTAKES { format!("; and {} more", mistakes.len() - SHOWN_MISTAKES) } else { String::new() };
+    let shown: Vec<&str> = mistakes.iter().take(SHOWN_MISTAKES).map(String::as_str).collect();
+    let message = format!("reload: nothing was changed, the configuration is wrong: {}{more}", shown.join("; "));
+    WireError::bad_request(message).with(MISTAKES, Detail::List(mistakes.into_iter().map(Detail::Text).collect()))
+}
+
+/// `reload` was refused.
+pub fn reload(error: ReloadError) -> WireError {
+    match error {
+        ReloadError::Full(most) => {
+            WireError::bad_request(format!("reload: nothing was changed: at most {most} sub-processes can be registered"))
+        }
+        ReloadError::Required { name, by } => WireError::bad_request(format!(
+            "reload: nothing was changed: {by}, which was registered at run time, requires {name}, which the configuration has no more; unregister or \
+             redefine {by} first"
+        )),
+        ReloadError::Cycle(cycle) => WireError::bad_request(format!(
+            "reload: nothing was changed: with what was registered at run time, the order would have a cycle, in which nobody could be the first: {cycle}"
+        )),
+        ReloadError::Leaving => shutting_down(),
     }
 }
 

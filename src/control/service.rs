@@ -13,12 +13,16 @@ use crate::protocol::codec::{self, Rejected, Request};
 use crate::protocol::envelope::RequestId;
 use crate::protocol::event::Event;
 use crate::protocol::reply::{Capabilities, PastRun, Replay};
+use crate::protocol::request::Command;
 use crate::protocol::{CommandName, Name, WireError};
 use crate::status::Monitor;
 use crate::supervisor::SupervisorHandle;
 
-use super::authorize::{Role, authorize};
+use super::audit::{Audited, Auditor};
+use super::authorize::authorize;
+use super::caller::Caller;
 use super::refusals;
+use super::upkeep::{Definitions, Upkeep};
 
 /// What the daemon says of itself.
 #[derive(Clone, Debug)]
@@ -68,6 +72,21 @@ pub trait Records: Send + Sync + 'static {
     fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>>;
 }
 
+/// Whom a service tells, and asks for what only the daemon knows.
+#[derive(Clone)]
+pub struct Neighbours {
+    /// Told of each answer.
+    pub observer: Arc<dyn Observer>,
+    /// Told of each command that was to change something, and asked for them.
+    pub auditor: Arc<dyn Auditor>,
+    /// Asked for what has happened.
+    pub records: Arc<dyn Records>,
+    /// Asked for what concerns the daemon itself.
+    pub upkeep: Arc<dyn Upkeep>,
+    /// Keeps what is registered at run time.
+    pub definitions: Arc<dyn Definitions>,
+}
+
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
 const HOST_QUESTIONS: usize = 4;
 
@@ -80,11 +99,10 @@ pub struct Service {
     pub(super) monitor: Arc<Monitor>,
     pub(super) identity: Identity,
     pub(super) host_questions: Arc<Semaphore>,
-    pub(super) records: Arc<dyn Records>,
+    pub(super) neighbours: Neighbours,
     pub(super) outputs: Outputs,
     pub(super) log_questions: Arc<Semaphore>,
     max_request_bytes: usize,
-    observer: Arc<dyn Observer>,
 }
 
 impl std::fmt::Debug for Service {
@@ -103,73 +121,107 @@ impl Service {
         monitor: Arc<Monitor>,
         identity: Identity,
         max_request_bytes: usize,
-        observer: Arc<dyn Observer>,
-        records: Arc<dyn Records>,
+        neighbours: Neighbours,
         outputs: Outputs,
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
-        Self { supervisor, monitor, identity, host_questions, records, outputs, log_questions, max_request_bytes, observer }
+        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, max_request_bytes }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.
     ///
     /// The frame is given up as soon as it is decoded: a request that waits does not hold on to it.
-    pub async fn answer(&self, frame: impl Deref<Target = [u8]> + Send, role: Role) -> Vec<u8> {
-        let began = Instant::now();
+    pub async fn answer(&self, frame: impl Deref<Target = [u8]> + Send, caller: Caller) -> Vec<u8> {
+        let mut asked = Asked::now(&caller);
         if frame.len() > self.max_request_bytes {
             let message = format!("the request has {} bytes, at most {} are taken", frame.len(), self.max_request_bytes);
-            return self.refuse(began, None, None, &WireError::bad_request(message));
+            return self.refuse(asked, &WireError::bad_request(message));
         }
         let decoded = codec::decode_request(&frame);
         drop(frame);
-        let Request { request_id, command } = match decoded {
+        let (request_id, command) = match asked.decoded(decoded) {
             Ok(request) => request,
-            Err(Rejected { request_id, command, error }) => return self.refuse(began, command, request_id.as_ref(), &error),
+            Err((request_id, error)) => return self.refuse(Asked { request_id: request_id.as_ref(), ..asked }, &error),
         };
-        let name = command.name();
-        if let Err(error) = authorize(role, name) {
-            return self.refuse(began, Some(name), request_id.as_ref(), &error);
+        let asked = Asked { request_id: request_id.as_ref(), ..asked };
+        if let Err(error) = authorize(caller.role, command.name()) {
+            return self.refuse(asked, &error);
         }
         let answer = AssertUnwindSafe(self.carry_out(command, request_id.as_ref())).catch_unwind().await;
         match answer.unwrap_or_else(|_| Err(refusals::internal("the command failed half-way"))) {
             Ok(reply) => {
-                self.note(began, Some(name), request_id.as_ref(), None);
+                self.note(asked, None);
                 reply
             }
-            Err(error) => self.refuse(began, Some(name), request_id.as_ref(), &error),
+            Err(error) => self.refuse(asked, &error),
         }
     }
 
     /// The reply to a frame that is no request at all: not exactly one frame behind the delimiter.
-    pub fn answer_malformed(&self, message: &str) -> Vec<u8> {
-        self.refuse(Instant::now(), None, None, &WireError::bad_request(message))
+    pub fn answer_malformed(&self, message: &str, caller: &Caller) -> Vec<u8> {
+        self.refuse(Asked::now(caller), &WireError::bad_request(message))
     }
 
     /// The reply when too many requests are in work: under the request's id, so that the client knows which one to send again.
-    pub fn answer_busy(&self, frame: &[u8]) -> Vec<u8> {
-        let began = Instant::now();
+    pub fn answer_busy(&self, frame: &[u8], caller: &Caller) -> Vec<u8> {
+        let mut asked = Asked::now(caller);
         let message = "too many requests are in work at this endpoint; try again";
         let error = WireError::new(crate::protocol::ErrorCode::Busy, message);
         if frame.len() > self.max_request_bytes {
-            return self.refuse(began, None, None, &error);
+            return self.refuse(asked, &error);
         }
-        match codec::decode_request(frame) {
-            Ok(Request { request_id, command }) => self.refuse(began, Some(command.name()), request_id.as_ref(), &error),
-            Err(Rejected { request_id, command, .. }) => self.refuse(began, command, request_id.as_ref(), &error),
-        }
+        let request_id = match asked.decoded(codec::decode_request(frame)) {
+            Ok((request_id, _)) | Err((request_id, _)) => request_id,
+        };
+        self.refuse(Asked { request_id: request_id.as_ref(), ..asked }, &error)
     }
 
-    fn note(&self, began: Instant, command: Option<CommandName>, request_id: Option<&RequestId>, error: Option<&WireError>) {
-        self.observer.served(&Served { command, error, duration: began.elapsed(), request_id });
+    fn note(&self, asked: Asked<'_>, error: Option<&WireError>) {
+        let Asked { began, caller, command, audited, request_id } = asked;
+        if let Some(audited) = audited {
+            self.neighbours.auditor.audit(audited.entry(caller, request_id.map(ToString::to_string), error));
+        }
+        self.neighbours.observer.served(&Served { command, error, duration: began.elapsed(), request_id });
     }
 
-    fn refuse(&self, began: Instant, command: Option<CommandName>, request_id: Option<&RequestId>, error: &WireError) -> Vec<u8> {
-        self.note(began, command, request_id, Some(error));
+    fn refuse(&self, asked: Asked<'_>, error: &WireError) -> Vec<u8> {
+        let request_id = asked.request_id;
+        self.note(asked, Some(error));
         codec::encode_error(error, request_id).unwrap_or_else(|error| {
             // Texts and numbers always encode; were they not to, an empty frame is still exactly one reply.
             tracing::error!(%error, "cannot encode a refusal");
             Vec::new()
         })
+    }
+}
+
+/// A request on its way to its reply.
+struct Asked<'a> {
+    began: Instant,
+    caller: &'a Caller,
+    command: Option<CommandName>,
+    /// Where it may change something.
+    audited: Option<Audited>,
+    request_id: Option<&'a RequestId>,
+}
+
+impl<'a> Asked<'a> {
+    fn now(caller: &'a Caller) -> Self {
+        Self { began: Instant::now(), caller, command: None, audited: None, request_id: None }
+    }
+
+    /// Takes note of what the frame holds.
+    fn decoded(&mut self, decoded: Result<Request, Rejected>) -> Result<(Option<RequestId>, Command), (Option<RequestId>, WireError)> {
+        match decoded {
+            Ok(Request { request_id, command }) => {
+                (self.command, self.audited) = (Some(command.name()), Audited::of(&command));
+                Ok((request_id, command))
+            }
+            Err(Rejected { request_id, command, error }) => {
+                (self.command, self.audited) = (command, Audited::of_word(command));
+                Err((request_id, error))
+            }
+        }
     }
 }

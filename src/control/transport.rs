@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::sys::readiness;
 
 use super::authorize::Role;
+use super::caller::{self, Caller};
 use super::service::Service;
 
 /// Bounds of one endpoint.
@@ -138,8 +139,9 @@ impl Bound {
     /// Answers requests until `closing` is true; then those in work are answered, and the socket is closed.
     pub async fn serve(self, service: Arc<Service>, mut closing: watch::Receiver<bool>) -> io::Result<()> {
         let signal = readiness::watch_duplicate(self.socket.get_fd().map_err(io::Error::from)?)?;
+        let endpoint = self.endpoint.into();
         let mut door =
-            Door { socket: self.socket, service, limits: self.limits, in_work: FuturesUnordered::new(), of_each: HashMap::new() };
+            Door { socket: self.socket, endpoint, service, limits: self.limits, in_work: FuturesUnordered::new(), of_each: HashMap::new() };
         loop {
             let emptied = door.receive_batch();
             tokio::select! {
@@ -174,6 +176,7 @@ type Envelope = Vec<zmq::Message>;
 
 struct Door {
     socket: zmq::Socket,
+    endpoint: Arc<str>,
     service: Arc<Service>,
     limits: Limits,
     in_work: FuturesUnordered<BoxFuture<'static, (Envelope, Vec<u8>)>>,
@@ -217,12 +220,24 @@ impl Door {
         }
     }
 
+    /// Who sent this message.
+    fn caller(&self, frames: &mut [zmq::Message]) -> Caller {
+        // Of the frames, the first is the socket's own, and knows nothing of the connection; the last always came over it.
+        let peer = frames.last_mut().and_then(|frame| frame.gets("Peer-Address").and_then(|address| caller::peer(&self.endpoint, address)));
+        let identity = frames.first().and_then(|id| caller::said_identity(id));
+        // Who reaches the socket may command: an ipc endpoint is guarded by the permissions of its path, a TCP endpoint is bound to loopback
+        // unless the configuration insists.
+        Caller { role: Role::Admin, endpoint: self.endpoint.clone(), peer, identity }
+    }
+
     fn take(&mut self, mut frames: Vec<zmq::Message>) {
+        let caller = self.caller(&mut frames);
         let Some(delimiter) = frames.iter().skip(1).position(|frame| frame.is_empty()).map(|at| at + 1) else {
             // Without a delimiter there is no knowing where the envelope ends; the identity alone reaches the client.
             frames.truncate(1);
             let reply = self.service.answer_malformed(
                 "there is no empty delimiter frame before the request: use a REQ socket, or send an empty frame first on a DEALER socket",
+                &caller,
             );
             return self.send(frames, &reply);
         };
@@ -232,21 +247,18 @@ impl Door {
             (Some(body), 0) => body,
             (_, more) => {
                 let count = if more == 0 { "no frame follows".to_owned() } else { format!("{} frames follow", more + 1) };
-                let reply = self.service.answer_malformed(&format!("{count} the delimiter: a request is exactly one frame"));
+                let reply = self.service.answer_malformed(&format!("{count} the delimiter: a request is exactly one frame"), &caller);
                 return self.send(envelope, &reply);
             }
         };
         let client = envelope.first().map_or(&[][..], |id| &id[..]);
         let of_this = self.of_each.get(client).copied().unwrap_or(0);
         if self.in_work.len() >= self.limits.in_work || of_this >= self.limits.in_work_of_one {
-            let reply = self.service.answer_busy(&body);
+            let reply = self.service.answer_busy(&body, &caller);
             return self.send(envelope, &reply);
         }
         let service = self.service.clone();
-        // Who reaches the socket may command: an ipc endpoint is guarded by the permissions of its path, a TCP endpoint is bound to loopback
-        // unless the configuration insists.
-        let role = Role::Admin;
-        let mut answer: BoxFuture<'static, Vec<u8>> = Box::pin(async move { service.answer(body, role).await });
+        let mut answer: BoxFuture<'static, Vec<u8>> = Box::pin(async move { service.answer(body, caller).await });
         // Most answers are there at once. One that is not is polled again by `in_work`, which brings its own waker.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match answer.as_mut().poll(&mut context) {

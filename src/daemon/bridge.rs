@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::control::{Observer, Records, Served};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::control::authorize::Role;
+use crate::control::{Auditor, Definitions, Observer, Records, Served};
 use crate::output::{self, Watcher};
+use crate::protocol::definition::Definition;
 use crate::protocol::event;
-use crate::protocol::reply::{PastRun, Replay};
-use crate::protocol::{Name, StateName};
+use crate::protocol::reply::{AuditEntry, PastRun, Replay};
+use crate::protocol::{CommandName, Name, StateName, WireError};
 use crate::store::{self, History, SetAside, Store};
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::report::RunRecord;
@@ -16,7 +21,7 @@ use crate::sys;
 use crate::sys::pidfd::ExitStatus;
 use crate::telemetry::{Event, Feed, ProcessSample, Snapshot, Telemetry};
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::status::Monitor;
 
@@ -107,6 +112,23 @@ fn past_run(name: &Name, record: &RunRecord) -> PastRun {
     }
 }
 
+impl Definitions for Bridge {
+    fn define(&self, name: &Name, definition: &Definition) -> BoxFuture<'static, ()> {
+        let committed = self.store.define(name, definition);
+        // What cannot be written is told by the store, and written once it can be.
+        async move { drop(committed.await) }.boxed()
+    }
+
+    fn undefine(&self, name: &Name) -> BoxFuture<'static, ()> {
+        let committed = self.store.undefine(name);
+        async move { drop(committed.await) }.boxed()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.store.problem()
+    }
+}
+
 impl Records for Bridge {
     fn events(&self, since: u64, daemon: Option<&str>, limit: usize) -> Replay<Arc<event::Event>> {
         self.feed.replay(since, daemon, limit)
@@ -114,6 +136,35 @@ impl Records for Bridge {
 
     fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>> {
         self.history.query(name, limit)
+    }
+}
+
+impl Auditor for Bridge {
+    fn audit(&self, entry: AuditEntry) {
+        self.store.audit(&entry);
+    }
+
+    fn entries(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Result<Vec<AuditEntry>, String>> {
+        let (store, name) = (self.store.clone(), name.cloned());
+        let asked = tokio::task::spawn_blocking(move || store.audit_log(name.as_ref(), limit).map_err(|error| error.to_string()));
+        async move { asked.await.unwrap_or_else(|_| Err("reading the audit trail failed half-way".to_owned())) }.boxed()
+    }
+}
+
+impl Bridge {
+    /// Notes what a signal had done: who may send one is nobody less than an administrator, and the kernel does not say who it was.
+    pub fn audit_signal(&self, command: CommandName, error: Option<&WireError>) {
+        self.audit(AuditEntry {
+            time: unix_seconds(SystemTime::now()),
+            principal: Role::Admin.as_str().to_owned(),
+            endpoint: "signal".to_owned(),
+            peer: None,
+            command: command.to_string(),
+            target: None,
+            request_id: None,
+            outcome: error.map_or("ok", |error| error.code.as_str()).to_owned(),
+            message: error.map(|error| error.message.clone()),
+        });
     }
 }
 

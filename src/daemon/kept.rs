@@ -16,7 +16,7 @@ use crate::sys::inherited;
 
 /// Hands descriptors to the service manager, on a thread of its own: who hands over never waits for that one.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct Depository {
     /// Where there is one that keeps them.
     messages: Option<Sender<Message>>,
     /// What it has.
@@ -36,13 +36,13 @@ pub fn take() -> HashMap<String, OwnedFd> {
     inherited::take()
 }
 
-impl Keeper {
+impl Depository {
     /// One that gives everything to the service manager, if there is one.
     pub(super) fn new(came_back: &HashMap<String, OwnedFd>) -> Self {
         let kept = Mutex::new(came_back.keys().cloned().collect());
         let messages = std::env::var_os("NOTIFY_SOCKET").and_then(|_| {
             let (messages, to_send) = channel();
-            let thread = std::thread::Builder::new().name("keeper".into()).stack_size(128 << 10).spawn(move || to_send.iter().for_each(send));
+            let thread = std::thread::Builder::new().name("depository".into()).stack_size(128 << 10).spawn(move || to_send.iter().for_each(send));
             thread.inspect_err(|error| tracing::warn!(%error, "no descriptors are kept for a later daemon")).ok().map(|_| messages)
         });
         Self { messages, kept }

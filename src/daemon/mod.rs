@@ -5,6 +5,7 @@
 //! - [`sockets`]: the files of ipc endpoints; [`strays`]: ending what nobody owns; [`orphans`]: reaping what came to the daemon as their subreaper; [`bridge`]: what happens → telemetry and history; [`publish`]: events → their subscribers;
 //! - `written`: what sub-processes write down for the next daemon; [`kept`]: descriptors that somebody keeps for it; `recovery`: taking over what an
 //!   earlier one left;
+//! - [`upkeep`]: reading the configuration again;
 //! - [`service_manager`]: what systemd is told; [`exit`]: why the daemon could not run, and its exit code.
 
 pub mod bridge;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod service_manager;
 pub mod sockets;
 pub mod strays;
+pub mod upkeep;
 mod written;
 
 pub use exit::{ExitReason, StartError};

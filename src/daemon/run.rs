@@ -11,12 +11,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::control::{Identity, Service};
+use crate::control::{Identity, Neighbours, Service};
 use crate::output::{self, Outputs};
 use crate::probe::Asker;
 use crate::procfs::{self, Forest};
 use crate::protocol::definition::Definition;
-use crate::protocol::{Name, Origin, StateName};
+use crate::protocol::{CommandName, Name, Origin, StateName};
 use crate::status::Monitor;
 use crate::store::{Farewell, History, InMemory, Opened, Store};
 use crate::subprocess::actor::Shared;
@@ -34,10 +34,11 @@ use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 
 use super::bridge::{Bridge, StoreWatcher, snapshot, tell_set_aside};
 use super::exit::StartError;
-use super::kept::Keeper;
+use super::kept::Depository;
 use super::prepare::Prepared;
 use super::publish::publish;
 use super::recovery::{Heirs, KEPT_NOTIFY, Outcome};
+use super::upkeep::Keeper;
 use super::written::Writer;
 use super::{orphans, service_manager, strays};
 
@@ -53,7 +54,6 @@ const STOP_MARGIN: Duration = Duration::from_secs(10);
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
     user1: Signal,
     user2: Signal,
 }
@@ -63,7 +63,6 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
         })
@@ -75,7 +74,6 @@ impl Signals {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => "SIGHUP",
                 _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",
             };
@@ -100,9 +98,12 @@ fn uuid_node() -> [u8; 6] {
 impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
     pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
-        let Self { config, id, kept, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context } = self;
+        let Self {
+            mut config, id, kept, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context
+        } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
+        let hangup = signal(SignalKind::hangup()).map_err(system("cannot listen to signals"))?;
         sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
         let node = uuid_node();
         let uuid = uuid::Uuid::now_v1(&node).to_string();
@@ -127,8 +128,8 @@ impl Prepared {
         let spawner = Spawner::new(id.clone(), mains.clone(), nofile, containment.clone(), outputs.clone());
         let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new()), spawner.clone(), forest.clone(), reaped.clone()));
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
-        let keeper = Arc::new(Keeper::new(&kept));
-        let ledger = Arc::new(Writer { store: store.clone(), keeper: keeper.clone(), boot_id: boot_id.clone() });
+        let depository = Arc::new(Depository::new(&kept));
+        let ledger = Arc::new(Writer { store: store.clone(), depository: depository.clone(), boot_id: boot_id.clone() });
         let supervisor = SupervisorHandle::new(|gate| Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
@@ -188,12 +189,9 @@ impl Prepared {
         };
         let publishing = publisher.open().map_err(system("cannot watch the socket of events"))?;
         doors.spawn(publish(feed, publishing, closing_seen.clone()));
-        let (observer, records) = (Arc::new(bridge.clone()), Arc::new(bridge));
-        let service = Service::new(supervisor.clone(), monitor, identity, config.control.max_request_bytes, observer, records, outputs);
-        let service = Arc::new(service);
-
-        supervisor.register(config.processes, false).await.map_err(StartError::Register)?;
-        register_again(&supervisor, std::mem::take(&mut recovered.definitions)).await;
+        let configured = supervisor.register(std::mem::take(&mut config.processes), false).await.map_err(StartError::Register)?;
+        supervisor.are_of_file(configured.iter().map(SubProcessHandle::name));
+        register_again(&supervisor, &store, std::mem::take(&mut recovered.definitions)).await;
         let set_aside = recovered.set_aside.take();
         let heirs = Heirs {
             supervisor: &supervisor,
@@ -208,7 +206,7 @@ impl Prepared {
         store.boot(&boot_id);
         NotifySocket::remove_stale(&config.runtime_dir);
         let runs = runs_of(&supervisor);
-        keeper.give_up_all_but(|name| runs.contains(name.strip_prefix(KEPT_NOTIFY).unwrap_or(name)));
+        depository.give_up_all_but(|name| runs.contains(name.strip_prefix(KEPT_NOTIFY).unwrap_or(name)));
         if let Some(set_aside) = &set_aside {
             tell_set_aside(&telemetry, set_aside);
         }
@@ -216,6 +214,18 @@ impl Prepared {
             let Outcome { adopted, ended, lost, remnants, took } = outcome;
             telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
         }
+        let max_request_bytes = config.control.max_request_bytes;
+        let keeper = Keeper::new(supervisor.clone(), config, readiness.subscribe());
+        background.spawn(keeper.clone().heed(hangup, bridge.clone()));
+        let (trail, bridge) = (bridge.clone(), Arc::new(bridge));
+        let neighbours = Neighbours {
+            observer: bridge.clone(),
+            records: bridge.clone(),
+            auditor: bridge.clone(),
+            upkeep: Arc::new(keeper),
+            definitions: bridge,
+        };
+        let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, max_request_bytes, neighbours, outputs));
         for bound in bound {
             let (service, closing) = (service.clone(), closing_seen.clone());
             doors.spawn(async move {
@@ -227,7 +237,7 @@ impl Prepared {
         }
 
         let asked = tokio::select! {
-            asked = asked_to_leave(&mut signals, &supervisor) => asked,
+            asked = asked_to_leave(&mut signals, &supervisor, &trail) => asked,
             () = start_all(&supervisor, to_start) => {
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), state_dir = %state_dir.path().display(), ?endpoints,
@@ -235,13 +245,15 @@ impl Prepared {
                 );
                 readiness.send_replace(Readiness::Ready);
                 service_manager::ready(&format!("{} sub-processes registered", supervisor.all().len()));
-                asked_to_leave(&mut signals, &supervisor).await
+                asked_to_leave(&mut signals, &supervisor, &trail).await
             }
         };
 
         readiness.send_replace(Readiness::Stopping);
         service_manager::stopping();
         tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
+        // Whoever comes after a daemon that is killed from here on begins anew.
+        drop(store.leave(Farewell::Quit));
         let left = leave_all(&supervisor, &mut signals).await;
         if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
             tracing::warn!("a program that asked a sub-process does not end");
@@ -257,6 +269,7 @@ impl Prepared {
         drop(socket_files);
         // Closing the context waits for replies that are on their way, for as long as the sockets linger.
         drop(tokio::task::spawn_blocking(move || drop(context)).await);
+        drop(tokio::task::spawn_blocking(move || store.close(Farewell::Quit)).await);
         tracing::info!(quit = left.quit, "left");
         drop(state_dir);
         if left.survivors > 0 || !strays.is_empty() {
@@ -275,13 +288,14 @@ fn runs_of(supervisor: &SupervisorHandle) -> HashSet<String> {
 
 /// Registers what was registered at run time with an earlier daemon. What the configuration has by now is the configuration's; what cannot be
 /// registered any more is told and kept: the configuration may be what is wrong.
-async fn register_again(supervisor: &SupervisorHandle, definitions: Vec<(Name, Definition)>) {
+async fn register_again(supervisor: &SupervisorHandle, store: &Store, definitions: Vec<(Name, Definition)>) {
     // They may name each other in any order: as long as some can be registered, others may become possible by that.
     let mut left: Vec<(Name, Vec<Spec>)> = Vec::new();
     for (name, definition) in definitions {
         match instances::resolve(&name, definition) {
             Ok(specs) if specs.iter().any(|spec| supervisor.get(spec.name.as_str()).is_some()) => {
                 tracing::warn!(%name, "this was registered at run time, and stands in the configuration, which holds");
+                drop(store.undefine(&name));
             }
             Ok(specs) => left.push((name, specs)),
             Err(problems) => {
@@ -330,9 +344,12 @@ async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, St
     Ok(opened.map_err(io::Error::other).map_err(system("cannot open the database"))??)
 }
 
-async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle) -> &'static str {
+async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> &'static str {
     tokio::select! {
-        signal = signals.leave() => signal,
+        signal = signals.leave() => {
+            trail.audit_signal(CommandName::Shutdown, None);
+            signal
+        }
         () = supervisor.asked_to_leave() => "shutdown",
     }
 }

@@ -17,6 +17,11 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// The daemon reads its configuration again, until it says that it is [`ready`].
+pub fn reloading() {
+    tell(&[NotifyState::Reloading]);
+}
+
 /// The daemon is leaving.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);

@@ -10,7 +10,7 @@ use crate::store::{EndingRow, ProcessRow, RunChange, RunRow, StandingRow, Store}
 use crate::subprocess::ledger::{Begun, Intent, Ledger, Standing, Written};
 use crate::subprocess::published::unix_seconds;
 
-use super::kept::Keeper;
+use super::kept::Depository;
 use super::recovery::KEPT_NOTIFY;
 
 /// How long a start waits for its intent to be written. A disk that takes longer is out of order, and supervision goes on.
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Writes down what a later daemon must know.
 pub(super) struct Writer {
     pub(super) store: Store,
-    pub(super) keeper: Arc<Keeper>,
+    pub(super) depository: Arc<Depository>,
     /// Names this boot of the host.
     pub(super) boot_id: String,
 }
@@ -53,16 +53,16 @@ impl Ledger for Writer {
             notify: begun.notify.is_some(),
         };
         self.store.change(begun.uuid, RunChange::Started(row));
-        self.keeper.keep(begun.uuid, begun.fd);
+        self.depository.keep(begun.uuid, begun.fd);
         if let Some(notify) = begun.notify {
-            self.keeper.keep(&format!("{KEPT_NOTIFY}{}", begun.uuid), notify);
+            self.depository.keep(&format!("{KEPT_NOTIFY}{}", begun.uuid), notify);
         }
     }
 
     fn main_moved(&self, uuid: &str, main: Identity, fd: BorrowedFd<'_>) {
         self.store.change(uuid, RunChange::MainMoved { pid: main.pid, start_time: main.start_time });
-        self.keeper.give_up(uuid);
-        self.keeper.keep(uuid, fd);
+        self.depository.give_up(uuid);
+        self.depository.keep(uuid, fd);
     }
 
     fn ready(&self, uuid: &str) {
@@ -75,8 +75,8 @@ impl Ledger for Writer {
 
     fn gone(&self, uuid: &str) {
         self.store.forget(uuid);
-        self.keeper.give_up(uuid);
-        self.keeper.give_up(&format!("{KEPT_NOTIFY}{uuid}"));
+        self.depository.give_up(uuid);
+        self.depository.give_up(&format!("{KEPT_NOTIFY}{uuid}"));
     }
 
     fn stands(&self, name: &Name, standing: &Standing) {

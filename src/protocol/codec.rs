@@ -122,7 +122,9 @@ fn decode_command(name: CommandName, frame: &[u8]) -> Result<Command, String> {
         CommandName::Children => Command::Children(arguments(frame)?),
         CommandName::Events => Command::Events(arguments(frame)?),
         CommandName::History => Command::History(arguments(frame)?),
+        CommandName::Audit => Command::Audit(arguments(frame)?),
         CommandName::Logs => Command::Logs(arguments(frame)?),
+        CommandName::Reload => Command::Reload(arguments(frame)?),
         CommandName::Shutdown => Command::Shutdown(arguments(frame)?),
     })
 }
@@ -447,7 +449,9 @@ pub fn encode_request(command: &Command, request_id: Option<&RequestId>) -> Resu
         Command::IsProcessRunning(a) => frame(name, request_id, a),
         Command::Events(a) => frame(name, request_id, a),
         Command::History(a) => frame(name, request_id, a),
+        Command::Audit(a) => frame(name, request_id, a),
         Command::Logs(a) => frame(name, request_id, a),
+        Command::Reload(a) => frame(name, request_id, a),
         Command::Shutdown(a) => frame(name, request_id, a),
     }
 }

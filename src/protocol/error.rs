@@ -81,6 +81,9 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+/// The key of `details` that holds every mistake of a configuration, a text each.
+pub const MISTAKES: &str = "mistakes";
+
 /// One value of an error's `details`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

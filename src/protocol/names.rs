@@ -89,10 +89,47 @@ words! {
         Events = "events",
         /// The runs that have ended.
         History = "history",
+        /// What was asked that was to change something, and what came of it.
+        Audit = "audit",
         /// What the sub-process has written to its standard output or error.
         Logs = "logs",
+        /// Read the configuration again, and do what differs.
+        Reload = "reload",
         /// Leave, after the sub-processes have been quit.
         Shutdown = "shutdown",
+    }
+}
+
+impl CommandName {
+    /// Whether it may change something: such a command is logged, kept in the audit trail, and never done twice for one request.
+    pub const fn changes_something(self) -> bool {
+        match self {
+            Self::Register
+            | Self::Unregister
+            | Self::Execute
+            | Self::Quit
+            | Self::Reap
+            | Self::Restart
+            | Self::Signal
+            | Self::Reload
+            | Self::Shutdown => true,
+            Self::Ping
+            | Self::Info
+            | Self::List
+            | Self::Status
+            | Self::Zombies
+            | Self::Processes
+            | Self::ProcessInfo
+            | Self::IsProcessRunning
+            | Self::IsRunning
+            | Self::Exists
+            | Self::Returncode
+            | Self::Children
+            | Self::Events
+            | Self::History
+            | Self::Audit
+            | Self::Logs => false,
+        }
     }
 }
 

@@ -191,6 +191,9 @@ pub struct StatusOfAll {
     pub daemon: ProcessStatus,
     /// Every sub-process, in name order.
     pub processes: Vec<ViewWithStatus>,
+    /// Why what must outlive the daemon cannot be written; not there while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_problem: Option<String>,
 }
 
 /// Living status of one process. A value that the kernel does not show to this daemon is null.
@@ -402,6 +405,24 @@ pub struct AuditEntry {
     pub outcome: String,
     /// What the refusal says.
     pub message: Option<String>,
+}
+
+/// Result of `reload`: what the file now says, against what was registered. Each list is in name order, and each name of the file is in exactly one of
+/// the first four. What was registered at run time and is not in the file is in none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// New names.
+    pub added: Vec<Name>,
+    /// Those that are defined otherwise than before.
+    pub changed: Vec<Name>,
+    /// Those that the file had before and has no more.
+    pub removed: Vec<Name>,
+    /// Those that are defined as before.
+    pub unchanged: Vec<Name>,
+    /// Those of `changed` that run, and are started anew for that.
+    pub restarted: Vec<Name>,
+    /// Keys outside of the definitions that differ from what the daemon was started with, which it does not take over while it runs.
+    pub ignored: Vec<String>,
 }
 
 /// The result of a command that has nothing to tell: an empty map.

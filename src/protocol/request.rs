@@ -52,8 +52,12 @@ pub enum Command {
     Events(Events),
     /// See [`CommandName::History`].
     History(History),
+    /// See [`CommandName::Audit`].
+    Audit(Audit),
     /// See [`CommandName::Logs`].
     Logs(Logs),
+    /// See [`CommandName::Reload`].
+    Reload(Reload),
     /// See [`CommandName::Shutdown`].
     Shutdown(Shutdown),
 }
@@ -83,7 +87,9 @@ impl Command {
             Self::Children(_) => CommandName::Children,
             Self::Events(_) => CommandName::Events,
             Self::History(_) => CommandName::History,
+            Self::Audit(_) => CommandName::Audit,
             Self::Logs(_) => CommandName::Logs,
+            Self::Reload(_) => CommandName::Reload,
             Self::Shutdown(_) => CommandName::Shutdown,
         }
     }
@@ -369,6 +375,31 @@ pub struct History {
 
 /// How many runs `history` answers where the request does not say.
 pub const DEFAULT_HISTORY_LIMIT: u64 = 50;
+
+/// Arguments of `audit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Only what was about this sub-process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// The most entries of the answer; [`DEFAULT_AUDIT_LIMIT`] where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// How many entries `audit` answers where the request does not say.
+pub const DEFAULT_AUDIT_LIMIT: u64 = 50;
+
+/// Arguments of `reload`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Only tell what would be done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
 /// One output of a sub-process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

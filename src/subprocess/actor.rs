@@ -283,6 +283,7 @@ impl Actor {
             }
             Message::Redefine { spec, reply } => {
                 self.spec = spec.clone();
+                self.redefine_watch();
                 let event = Event::PolicyChanged(spec.policy.clone(), stop_way(&spec));
                 let log = streams::define(self.shared.spawner.outputs(), &spec);
                 self.published.send_modify(|published| {
@@ -372,7 +373,6 @@ impl Actor {
         let after = self.machine.state();
         if before != after {
             if after == StateName::Running
-                && self.spec.ready.is_none()
                 && let Some(vigil) = self.live.as_mut().and_then(|live| live.vigil.as_mut())
             {
                 vigil.ready();

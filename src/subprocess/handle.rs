@@ -95,6 +95,13 @@ impl SubProcessHandle {
         answer.await.map_err(|_| CommandError::Gone)
     }
 
+    /// The same, waiting where its mailbox is full: for what must not be lost. Whoever filled it waits for nothing but its own turn.
+    async fn ask_patiently<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(message(reply)).await.map_err(|_| CommandError::Gone)?;
+        answer.await.map_err(|_| CommandError::Gone)
+    }
+
     /// Every change of what its actor publishes.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
         self.published.clone()
@@ -129,12 +136,9 @@ impl SubProcessHandle {
         }
     }
 
-    /// The same with the stop settings of the definition, or at once: when the daemon leaves. A full mailbox is waited for here, because this must
-    /// not be lost; whoever filled it waits for nothing but its own turn.
+    /// The same with the stop settings of the definition, or at once: when the daemon leaves. A full mailbox is waited for.
     pub async fn quit_patiently(&self, timeout: Option<Duration>, by: EndedBy) -> Result<Ended, CommandError> {
-        let (reply, answer) = oneshot::channel();
-        self.mailbox.send(Message::Quit { signal: None, timeout, by, reply }).await.map_err(|_| CommandError::Gone)?;
-        match answer.await.map_err(|_| CommandError::Gone)? {
+        match self.ask_patiently(|reply| Message::Quit { signal: None, timeout, by, reply }).await? {
             (Answer::Ended(report), published) => Ok(self.ended(report, &published)),
             (other, _) => Err(refused(other)),
         }
@@ -168,14 +172,26 @@ impl SubProcessHandle {
         }
     }
 
-    /// Puts another definition in the place of its own. A run under way goes on as it was started; the policy counts at once.
+    /// Puts another definition in the place of its own. A run under way goes on as it was started; the policy, and how its health is watched, count at
+    /// once. A full mailbox is waited for.
     pub async fn redefine(&self, spec: Arc<Spec>) -> Result<(), CommandError> {
-        self.ask(|reply| Message::Redefine { spec, reply }).await
+        self.ask_patiently(|reply| Message::Redefine { spec, reply }).await
     }
 
     /// Quits it and ends its actor; afterwards this handle is of no use. Refused when something outlives SIGKILL.
     pub async fn unregister(&self) -> Result<(), CommandError> {
-        match self.ask(|reply| Message::Unregister { reply }).await? {
+        let answer = self.ask(|reply| Message::Unregister { reply }).await?;
+        self.unregistered(answer)
+    }
+
+    /// The same, when the file has it no more. A full mailbox is waited for.
+    pub async fn unregister_patiently(&self) -> Result<(), CommandError> {
+        let answer = self.ask_patiently(|reply| Message::Unregister { reply }).await?;
+        self.unregistered(answer)
+    }
+
+    fn unregistered(&self, answer: Answered) -> Result<(), CommandError> {
+        match answer {
             (Answer::Ended(report), _) if report.survivors.is_empty() => Ok(()),
             (Answer::Ended(report), _) => Err(CommandError::Survivors(report.survivors)),
             (other, _) => Err(refused(other)),

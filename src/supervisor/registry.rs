@@ -73,6 +73,8 @@ pub(super) struct Registered {
     pub(super) handles: BTreeMap<Name, SubProcessHandle>,
     /// Of exactly those, but for one that is being unregistered, which is none any more here. Without unknown requirements, and without cycles.
     pub(super) order: Order,
+    /// Those that the configuration file had when it was last read, as far as they are registered.
+    pub(super) of_file: BTreeSet<Name>,
 }
 
 #[derive(Debug)]
@@ -80,8 +82,10 @@ pub(super) struct Inner {
     /// Held for map operations only, never across an await.
     registered: RwLock<Registered>,
     /// Held while definitions are put in the place of others: what was checked is what is put there.
-    registering: tokio::sync::Mutex<()>,
-    shared: Arc<Shared>,
+    pub(super) registering: tokio::sync::Mutex<()>,
+    /// Held from the plan of a reload until all that it ends has ended.
+    pub(super) reloading: Arc<tokio::sync::Mutex<()>>,
+    pub(super) shared: Arc<Shared>,
     /// Whose ends are still to be looked at.
     pub(super) ends: Arc<Ends>,
     /// Those that are quit only to be started again, each as often as somebody does that. Held for map operations only.
@@ -89,7 +93,7 @@ pub(super) struct Inner {
     leaving: AtomicBool,
     leave: Notify,
     /// Woken whenever something with a schedule came, went or changed.
-    schedules: Notify,
+    pub(super) schedules: Notify,
 }
 
 impl Drop for Inner {
@@ -103,7 +107,7 @@ impl Inner {
         self.registered.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Registered> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Registered> {
         self.registered.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,6 +177,7 @@ impl SupervisorHandle {
         let inner = Arc::new(Inner {
             registered: RwLock::default(),
             registering: tokio::sync::Mutex::default(),
+            reloading: Arc::default(),
             shared: Arc::new(shared),
             ends: ends.clone(),
             restarting: Mutex::default(),
@@ -312,12 +317,18 @@ impl SupervisorHandle {
             registered.order.remove(handle.name());
         }
         let result = handle.unregister().await;
+        self.conclude_unregister(handle, result)
+    }
+
+    /// Forgets it if it is gone, and keeps it if it is not.
+    pub(super) fn conclude_unregister(&self, handle: &SubProcessHandle, result: Result<(), CommandError>) -> Result<(), UnregisterError> {
         let mut registered = self.0.write();
         let is_there = registered.handles.get(handle.name()).is_some_and(|known| known.is_same(handle));
         match result {
             Ok(()) if is_there => {
                 registered.handles.remove(handle.name());
                 registered.order.remove(handle.name());
+                registered.of_file.remove(handle.name());
                 self.0.schedules.notify_one();
             }
             Ok(()) => {}

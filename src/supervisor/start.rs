@@ -42,7 +42,7 @@ pub enum StartError {
 
 /// How one is to be started.
 #[derive(Clone, Debug)]
-enum How {
+pub(super) enum How {
     Execute { launch: Launch, origin: Origin },
     Restart { launch: Launch, timeout: Option<Duration> },
 }
@@ -153,7 +153,7 @@ impl SupervisorHandle {
         tokio::spawn(self.clone().carry_out_start(asked)).await.unwrap_or_default()
     }
 
-    async fn carry_out_start(self, asked: Vec<(SubProcessHandle, How)>) -> Starts {
+    pub(super) async fn carry_out_start(self, asked: Vec<(SubProcessHandle, How)>) -> Starts {
         let mut all: BTreeMap<Name, (SubProcessHandle, Option<How>)> =
             asked.into_iter().map(|(handle, how)| (handle.name().clone(), (handle, Some(how)))).collect();
         let asked: BTreeSet<Name> = all.keys().cloned().collect();
@@ -268,13 +268,13 @@ impl SupervisorHandle {
 }
 
 /// These are quit only to be started again, for as long as this lives; then it is looked whether they were.
-struct Restarting {
+pub(super) struct Restarting {
     supervisor: SupervisorHandle,
     names: Vec<Name>,
 }
 
 impl Restarting {
-    fn of(supervisor: &SupervisorHandle, handles: &[SubProcessHandle]) -> Self {
+    pub(super) fn of(supervisor: &SupervisorHandle, handles: &[SubProcessHandle]) -> Self {
         let names: Vec<Name> = handles.iter().map(|handle| handle.name().clone()).collect();
         let mut restarting = supervisor.0.restarting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for name in &names {

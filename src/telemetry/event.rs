@@ -187,35 +187,6 @@ pub(super) const fn outcome_word(code: Option<ErrorCode>) -> &'static str {
     }
 }
 
-/// Whether a command may change something; those are worth a line at the default level.
-const fn changes_something(command: CommandName) -> bool {
-    match command {
-        CommandName::Register
-        | CommandName::Unregister
-        | CommandName::Execute
-        | CommandName::Quit
-        | CommandName::Reap
-        | CommandName::Restart
-        | CommandName::Signal
-        | CommandName::Shutdown => true,
-        CommandName::Ping
-        | CommandName::Info
-        | CommandName::List
-        | CommandName::Status
-        | CommandName::Zombies
-        | CommandName::Processes
-        | CommandName::ProcessInfo
-        | CommandName::IsProcessRunning
-        | CommandName::IsRunning
-        | CommandName::Exists
-        | CommandName::Returncode
-        | CommandName::Children
-        | CommandName::Events
-        | CommandName::History
-        | CommandName::Logs => false,
-    }
-}
-
 /// The targets events are logged under, for the filter in `PROCMAN_LOG`.
 mod target {
     pub(super) const PROCESS: &str = "procman::process";
@@ -272,7 +243,7 @@ pub(super) fn log(event: &Event<'_>) {
             }
             if code == Some(ErrorCode::Internal) {
                 line!(tracing::Level::ERROR, "a fault of the daemon");
-            } else if command.is_some_and(changes_something) {
+            } else if command.is_some_and(CommandName::changes_something) {
                 line!(tracing::Level::INFO, "request served");
             } else {
                 line!(tracing::Level::DEBUG, "request served");
@@ -370,7 +341,7 @@ mod tests {
     fn requests_that_change_something_are_seen_and_reads_are_not() {
         let events: Vec<_> = CommandName::ALL.iter().map(|command| served(Some(*command), None, None)).collect();
         let shown: Vec<_> = lines("info", &events).iter().map(|line| line["command"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(shown, ["register", "unregister", "execute", "quit", "reap", "restart", "signal", "shutdown"]);
+        assert_eq!(shown, ["register", "unregister", "execute", "quit", "reap", "restart", "signal", "reload", "shutdown"]);
         assert_eq!(lines("debug", &events).len(), CommandName::ALL.len());
     }
 

@@ -53,7 +53,7 @@ const FORBIDDEN: [(&[&str], &[&str], &str); 4] = [
         "processes are supervised whatever comes in and goes out by which door",
     ),
     (
-        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/", "supervisor/order"],
+        &["subprocess/machine/", "subprocess/restart.rs", "subprocess/spec/", "supervisor/order", "supervisor/plan"],
         &["tokio", "SystemTime", "Instant::now", "elapsed", "thread", "fs", "tracing", "nix", "libc", "async"],
         "what is decided is decided purely: time and events are arguments",
     ),

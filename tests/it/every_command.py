@@ -165,5 +165,14 @@ ask("unregister", name="loud")
 refused("logs", "bad_request", name="py")
 refused("logs", "not_found", name="nobody")
 
+plan = ask("reload", dry_run=True)
+assert plan == {"added": [], "changed": [], "removed": [], "unchanged": [], "restarted": [], "ignored": []}, plan
+assert ask("reload") == plan and ask("returncode", name="py") == -15, "what was registered at run time is left alone"
+trail = ask("audit", limit=3)
+assert [entry["command"] for entry in trail] == ["reload", "unregister", "execute"], trail
+assert trail[0]["outcome"] == "ok" and trail[0]["endpoint"] == sys.argv[1] and trail[0]["peer"], trail
+assert trail[1]["target"] == "loud" and all(entry["target"] == "py" for entry in ask("audit", name="py"))
+assert "swordfish" not in str(ask("audit", limit=1000)), "nor does the audit trail"
+
 assert ask("shutdown") == {}
 print("\n".join(sorted(tried)))

@@ -9,6 +9,8 @@ mod adoption;
 #[cfg(test)]
 mod attributes;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod containment;
@@ -54,6 +56,8 @@ mod quit;
 mod ready;
 #[cfg(test)]
 mod reap;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]

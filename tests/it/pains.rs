@@ -12,7 +12,7 @@
 //! | logs are rotated and compressed | `src/output/tests.rs::a_fast_writer_loses_no_line_while_its_file_is_cut`, `src/output/tests.rs::a_kill_at_any_moment_neither_loses_nor_doubles`, `src/output/gzip.rs::any_tool_reads_it`; by age: `src/output/plan.rs::what_is_old_goes` |
 //! | logs neither block a process, nor kill it by SIGPIPE, nor leak | `logs::following_neither_loses_nor_doubles_a_line_whatever_happens_to_the_daemon`, `logs_disk::a_full_disk_stops_nobody_is_told_and_heals`, `pains::a_reader_that_went_away_kills_nothing` |
 //! | states and exit codes for programs | `pains::a_program_reads_what_happened` |
-//! | a reload touches only what changed | not in this version: there is no reload |
+//! | a reload touches only what changed | `reload::what_has_not_changed_is_not_touched`, `reload::a_file_that_is_wrong_changes_nothing_and_all_mistakes_are_told`, `reload::a_dry_run_says_what_would_be_done_and_does_nothing`; what needs a restart: `src/supervisor/plan/tests.rs::what_a_process_is_started_with_needs_a_restart_and_the_rest_does_not` |
 //! | running is not ready, hung is not dead | `ready::each_source_says_when_it_is_ready_and_not_before`, `ready::one_that_never_gets_ready_is_a_failed_start`, `health::one_that_hangs_is_started_anew` |
 //! | the clock on the wall decides nothing | `pains::a_clock_that_is_set_back_and_forward_changes_nothing` |
 //! | descriptors and scale | `pains::more_sub_processes_than_descriptors_by_default`, `scarce::out_of_descriptors_it_refuses_starts_and_serves_on` |

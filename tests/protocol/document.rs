@@ -230,6 +230,8 @@ fn types_have_the_keys_that_are_told() {
     check_type("StateChanged", &samples::state_changed());
     check_type("Noted", &samples::noted());
     check_type("PastRun", &samples::past_run());
+    check_type("AuditEntry", &samples::audit_entry());
+    check_type("Reloaded", &samples::reloaded());
     check_type("HostProcess", &samples::host_process());
     check_type("HostProcessInfo", &samples::host_process_info());
     check_type("NamedProcess", &samples::named_process());

@@ -176,6 +176,8 @@ fn every_message_is_read_and_written_as_it_was() {
             ("reply", "int or null") => reply_again::<Option<i32>>(name, golden),
             ("reply", "Replay") => reply_again::<Replay>(name, golden),
             ("reply", "[PastRun]") => reply_again::<Vec<PastRun>>(name, golden),
+            ("reply", "[AuditEntry]") => reply_again::<Vec<AuditEntry>>(name, golden),
+            ("reply", "Reloaded") => reply_again::<Reloaded>(name, golden),
             ("reply", "Nothing") => reply_again::<Nothing>(name, golden),
             (kind, type_name) => panic!("{name}: {kind} of the type {type_name:?} is not known here"),
         };

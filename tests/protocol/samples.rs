@@ -260,6 +260,10 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
             "The last lines.",
             Command::Logs(Logs { name: name("registry"), stream: LogStream::Stdout, lines: None, offset: None, max_bytes: None }),
         ),
+        sample("audit", "The last commands that were to change something.", Command::Audit(Audit::default())),
+        sample("audit-name", "Those about one.", Command::Audit(Audit { name: Some(name("registry")), limit: Some(5) })),
+        sample("reload", "Read the configuration again.", Command::Reload(Reload::default())),
+        sample("reload-dry_run", "Say what that would do.", Command::Reload(Reload { dry_run: true })),
         sample("shutdown", "Leave.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Quit })),
     ];
     for (file, description, request_id) in [
@@ -475,6 +479,46 @@ fn failed_run() -> PastRun {
     }
 }
 
+/// A command of which everything is known.
+pub(crate) fn audit_entry() -> AuditEntry {
+    AuditEntry {
+        time: 1_795_335_514.5,
+        principal: "admin".into(),
+        endpoint: "ipc:///run/procman/control.sock".into(),
+        peer: Some("uid=1000 gid=1000 pid=4711".into()),
+        command: "quit".into(),
+        target: Some("group:core".into()),
+        request_id: Some("4711-1".into()),
+        outcome: "not_found".into(),
+        message: Some("no sub-process is in a group \"core\"".into()),
+    }
+}
+
+/// A command of which nothing is known that may not be.
+fn shy_audit_entry() -> AuditEntry {
+    AuditEntry {
+        endpoint: "signal".into(),
+        peer: None,
+        command: "reload".into(),
+        target: None,
+        request_id: None,
+        outcome: "ok".into(),
+        message: None,
+        ..audit_entry()
+    }
+}
+
+pub(crate) fn reloaded() -> Reloaded {
+    Reloaded {
+        added: vec![name("web@1"), name("web@2")],
+        changed: vec![name("hub"), name("registry")],
+        removed: vec![name("old")],
+        unchanged: vec![name("logger")],
+        restarted: vec![name("registry")],
+        ignored: vec!["control.endpoints".into()],
+    }
+}
+
 pub(crate) fn executed() -> Executed {
     Executed { name: name("registry"), pid: 4100, uuid: UUID.into(), state: StateName::Starting }
 }
@@ -510,6 +554,7 @@ pub(crate) fn status_of_all() -> StatusOfAll {
     StatusOfAll {
         daemon: ProcessStatus { pid: 4071, ..status() },
         processes: vec![ViewWithStatus { view: running_view(), status: Some(status()) }, ViewWithStatus { view: new_view(), status: None }],
+        store_problem: None,
     }
 }
 
@@ -602,6 +647,8 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("logs", "logs", "LogLines", log_lines(), "Two lines, after some that are not kept any more.");
     let sick = View { log_problem: Some("/var/lib/procman/logs/registry/stdout.log was removed".into()), ..running_view() };
     reply!("list-log_problem", "list", "[View]", vec![sick], "Something is wrong with its log.");
+    reply!("audit", "audit", "[AuditEntry]", vec![audit_entry(), shy_audit_entry()], "One that was refused, and a signal.");
+    reply!("reload", "reload", "Reloaded", reloaded(), "One of each.");
     reply!("shutdown", "shutdown", "Nothing", Nothing {}, "The daemon will leave.");
     all.push(SampleReply {
         file: "ping-id",
@@ -629,6 +676,14 @@ fn errors() -> Vec<(&'static str, WireError)> {
     let error = WireError::new;
     vec![
         ("error-bad_request", error(ErrorCode::BadRequest, "quit: unknown argument `timout`")),
+        (
+            "error-bad_request-mistakes",
+            error(
+                ErrorCode::BadRequest,
+                "reload: nothing was changed, the configuration is wrong: /etc/procman/procmand.toml:3: x: there is no such key",
+            )
+            .with("mistakes", Detail::List(vec![Detail::Text("/etc/procman/procmand.toml:3: x: there is no such key".into())])),
+        ),
         (
             "error-unsupported_version",
             error(ErrorCode::UnsupportedVersion, "protocol version 2 is not spoken here, only 1 is")

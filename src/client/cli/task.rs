@@ -9,8 +9,8 @@ use glob::Pattern;
 use super::verbs::{Extra, Items, StopTimeout, Target, Verb};
 use crate::protocol::definition::Seconds;
 use crate::protocol::request::{
-    self, ByName, Command, DEFAULT_HISTORY_LIMIT, Execute, History, IsProcessRunning, List, Match, NoArgs, Quit, Reap, Restart, SendSignal,
-    Shutdown, Status,
+    self, Audit, ByName, Command, DEFAULT_AUDIT_LIMIT, DEFAULT_HISTORY_LIMIT, Execute, History, IsProcessRunning, List, Match, NoArgs,
+    Quit, Reap, Reload, Restart, SendSignal, Shutdown, Status,
 };
 
 /// What is to be done.
@@ -86,6 +86,8 @@ impl From<Verb> for Task {
             Verb::Info => Command::Info(NoArgs {}),
             Verb::Events { follow, since, names } => return Self::Events { since, names, follow },
             Verb::History { name, limit } => Command::History(History { name, limit: (limit != DEFAULT_HISTORY_LIMIT).then_some(limit) }),
+            Verb::Audit { name, limit } => Command::Audit(Audit { name, limit: (limit != DEFAULT_AUDIT_LIMIT).then_some(limit) }),
+            Verb::Reload { dry_run } => Command::Reload(Reload { dry_run }),
             Verb::Shutdown => Command::Shutdown(Shutdown::default()),
             Verb::Completions { shell } => return Self::Completions(shell),
             Verb::Man { output_dir } => return Self::Man(output_dir),
@@ -118,7 +120,7 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         }
         Command::Execute(Execute { timeout: Some(timeout), .. }) => work(Some(*timeout)),
         Command::Execute(Execute { wait: true, timeout: None, .. }) => READINESS,
-        Command::Register(_) | Command::Unregister(_) | Command::Execute(_) | Command::Shutdown(_) => work(None),
+        Command::Register(_) | Command::Unregister(_) | Command::Execute(_) | Command::Reload(_) | Command::Shutdown(_) => work(None),
         Command::Ping(_)
         | Command::Info(_)
         | Command::Signal(_)
@@ -134,6 +136,7 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         | Command::Children(_)
         | Command::Events(_)
         | Command::History(_)
+        | Command::Audit(_)
         | Command::Logs(_) => QUESTION,
     }
 }
@@ -206,6 +209,10 @@ mod tests {
             ("children web", json!({"command": "children", "name": "web"})),
             ("history", json!({"command": "history"})),
             ("history web -n 7", json!({"command": "history", "name": "web", "limit": 7})),
+            ("audit", json!({"command": "audit"})),
+            ("audit web -n 7", json!({"command": "audit", "name": "web", "limit": 7})),
+            ("reload", json!({"command": "reload"})),
+            ("reload --dry-run", json!({"command": "reload", "dry_run": true})),
             (
                 "logs web -n 5 --stream stderr",
                 json!({"command": "logs", "name": "web", "stream": "stderr", "lines": 5, "max_bytes": 1 << 20}),

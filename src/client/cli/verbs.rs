@@ -9,7 +9,7 @@ use glob::Pattern;
 
 use super::parse;
 use crate::protocol::definition::Seconds;
-use crate::protocol::request::{self, DEFAULT_HISTORY_LIMIT, LogStream};
+use crate::protocol::request::{self, DEFAULT_AUDIT_LIMIT, DEFAULT_HISTORY_LIMIT, LogStream};
 use crate::protocol::{Name, Signal, StateName};
 
 /// What `procmanctl` can be told to do.
@@ -309,6 +309,38 @@ pub enum Verb {
         /// At most so many
         #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = DEFAULT_HISTORY_LIMIT)]
         limit: u64,
+    },
+
+    /// Show who had what changed, and what came of it
+    ///
+    /// The commands that were to change something, newest first: when each was answered, who gave it and from where, what it was about, and its outcome,
+    /// refusals included. What was asked again under the same id is told once, and a reload with --dry-run not at all. Signals that the daemon was sent
+    /// have the endpoint signal. With NAME only what named that sub-process itself, not what was about its group or all.
+    #[command(
+        after_help = "Examples:\n  procmanctl audit\n  procmanctl audit camera -n 5\n  procmanctl --json audit | jq -r '.result[] | select(.outcome != \"ok\")'"
+    )]
+    Audit {
+        /// About which sub-process; without it, all
+        name: Option<Name>,
+        /// At most so many
+        #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = DEFAULT_AUDIT_LIMIT)]
+        limit: u64,
+    },
+
+    /// Read the configuration again, and do what differs
+    ///
+    /// The daemon reads its file and all that it includes. What is new is registered, and started where it says autostart; what is gone is quit and
+    /// forgotten; what has changed is taken over as it runs where that can be (restart policy, stop settings, order, logs, health), and is else started
+    /// anew if it runs; the rest is not touched, nor is what was registered at run time. A file with a mistake changes nothing: every mistake is told, and the exit code is 1. The answer says what is
+    /// done, and comes before the starts and ends are over: list shows them. Settings of the daemon itself that differ are named as ignored: they need a restart of the
+    /// daemon. With --dry-run it only says what it would do.
+    #[command(
+        after_help = "Examples:\n  procmanctl reload --dry-run\n  procmanctl reload\n  procmanctl --json reload --dry-run | jq '.result.restarted'"
+    )]
+    Reload {
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
     },
 
     /// Have the daemon leave

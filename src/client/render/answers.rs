@@ -5,11 +5,13 @@ use super::table::{Align, Block, Cell, Table};
 use super::text::{command_line, escape};
 use super::{Report, Style, refused};
 use crate::client::endpoint::Endpoint;
+use crate::client::error::ClientError;
 use crate::protocol::Signal;
 use crate::protocol::reply::{
-    Capabilities, Each, Ended, Executed, HostProcess, HostProcessInfo, Info, LogLines, NamedProcess, Pong, RunningPids, Signalled,
-    Unregistered, View,
+    Capabilities, Each, Ended, Executed, HostProcess, HostProcessInfo, Info, LogLines, NamedProcess, Pong, Reloaded, RunningPids,
+    Signalled, Unregistered, View,
 };
+use crate::protocol::{Detail, MISTAKES};
 
 /// `ping`
 pub(super) fn pong(pong: &Pong, endpoint: &Endpoint, style: &Style) -> Report {
@@ -160,6 +162,49 @@ pub(super) fn yes_or_no(yes: bool) -> Report {
 /// `returncode`
 pub(super) fn returncode(code: Option<i32>) -> Report {
     Report::done(code.map_or_else(|| "none\n".to_owned(), |code| format!("{code}\n")))
+}
+
+/// `reload`: one line for each name that anything is done to. A file that is wrong is told mistake by mistake.
+pub(super) fn reloaded(result: Result<Reloaded, ClientError>, dry_run: bool) -> Result<Report, ClientError> {
+    let done = match result {
+        Ok(done) => done,
+        Err(ClientError::Refused(error)) => {
+            let Some(Detail::List(mistakes)) = error.details.get(MISTAKES) else { return Err(ClientError::Refused(error)) };
+            let mut report = Report::done("");
+            for mistake in mistakes {
+                match mistake {
+                    Detail::Text(mistake) => report.complain(mistake),
+                    Detail::Int(_) | Detail::List(_) => {}
+                }
+            }
+            report.complain(&format_args!("{}: nothing was changed", error.code));
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    let Reloaded { added, changed, removed, unchanged, restarted, ignored } = done;
+    let mut out = String::new();
+    for (names, what) in [(&added, "added"), (&removed, "removed")] {
+        names.iter().for_each(|name| out += &format!("{name}: {what}\n"));
+    }
+    for name in &changed {
+        let how = if restarted.contains(name) { ", restarted" } else { "" };
+        out += &format!("{name}: changed{how}\n");
+    }
+    let (verb, sum) = if dry_run { ("would be", "nothing was changed") } else { ("are", "reloaded") };
+    out += &format!(
+        "{sum}: {} {verb} added, {} changed ({} restarted), {} removed; {} unchanged\n",
+        added.len(),
+        changed.len(),
+        restarted.len(),
+        removed.len(),
+        unchanged.len()
+    );
+    let mut report = Report::done(out);
+    if !ignored.is_empty() {
+        report.complaints.push(format!("these differ and need a restart of the daemon: {}", escape(&ignored.join(", "))));
+    }
+    Ok(report)
 }
 
 /// `logs`: the lines as they are, but what a terminal would act on.

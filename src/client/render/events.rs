@@ -7,7 +7,7 @@ use super::table::{Align, Cell, Table};
 use super::text::{command_line, escape, escape_json};
 use super::{Report, Style};
 use crate::protocol::event::{Event, Noted, StateChanged};
-use crate::protocol::reply::{PastRun, Replay};
+use crate::protocol::reply::{AuditEntry, PastRun, Replay};
 use crate::protocol::{Cause, EndedBy, Signal};
 
 /// An event as a line for people, with its line feed: when, its number, who, what.
@@ -85,6 +85,35 @@ pub(super) fn history(runs: &[PastRun], style: &Style) -> Report {
             Cell::maybe(end(Some(run.cause), run.returncode, run.signal)),
             Cell::maybe((run.ended_by != EndedBy::Itself).then_some(run.ended_by)),
             Cell::maybe((!remark.is_empty()).then(|| remark.join("; "))),
+        ]);
+    }
+    Report::done(table.render(style))
+}
+
+/// `audit`
+pub(super) fn audit(entries: &[AuditEntry], style: &Style) -> Report {
+    let mut table = Table::new(&[
+        ("TIME", Align::Left),
+        ("WHO", Align::Left),
+        ("FROM", Align::Left),
+        ("ENDPOINT", Align::Left),
+        ("COMMAND", Align::Left),
+        ("TARGET", Align::Left),
+        ("OUTCOME", Align::Left),
+        ("REQUEST", Align::Left),
+        ("REMARK", Align::Left),
+    ]);
+    for entry in entries {
+        table.row(vec![
+            Cell::new(instant(entry.time, &style.zone)),
+            Cell::new(&entry.principal),
+            Cell::maybe(entry.peer.as_ref()),
+            Cell::new(&entry.endpoint),
+            Cell::new(&entry.command),
+            Cell::maybe(entry.target.as_ref()),
+            Cell::new(&entry.outcome),
+            Cell::maybe(entry.request_id.as_ref()),
+            Cell::maybe(entry.message.as_ref()),
         ]);
     }
     Report::done(table.render(style))

@@ -104,6 +104,8 @@ pub fn report(command: &Command, answer: &Answer, style: &Style) -> Result<Repor
         Command::Returncode(_) => answers::returncode(answer.result()?),
         Command::Events(_) => events::events(&answer.result()?, style),
         Command::History(_) => events::history(&answer.result::<Vec<_>>()?, style),
+        Command::Audit(_) => events::audit(&answer.result::<Vec<_>>()?, style),
+        Command::Reload(reload) => answers::reloaded(answer.result(), reload.dry_run)?,
         Command::Logs(_) => answers::log_lines(&answer.result()?, style),
         Command::Shutdown(_) => {
             let reply::Nothing {} = answer.result()?;

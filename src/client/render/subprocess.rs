@@ -2,7 +2,7 @@
 
 use super::human::{count, duration, instant, percent, size};
 use super::table::{Align, Block, Cell, Colour, Table};
-use super::text::command_line;
+use super::text::{command_line, escape};
 use super::{Report, Style, runs};
 use crate::protocol::reply::{ProcessStatus, StatusOfAll, View, ViewWithStatus};
 use crate::protocol::{Cause, Signal, StateName};
@@ -82,13 +82,17 @@ fn living(block: &mut Block, status: &ProcessStatus) {
 pub(super) fn status_of_all(all: &StatusOfAll, style: &Style) -> Report {
     let daemon = &all.daemon;
     let mut out = format!(
-        "procmand: PID {}, up {}, {} % CPU, {} resident, {}\n\n",
+        "procmand: PID {}, up {}, {} % CPU, {} resident, {}\n",
         daemon.pid,
         duration(daemon.uptime),
         percent(daemon.cpu.percent),
         size(daemon.memory.rss),
         count(daemon.threads, "thread", "threads")
     );
+    if let Some(problem) = &all.store_problem {
+        out.push_str(&format!("not durable: {}\n", escape(problem)));
+    }
+    out.push('\n');
     let mut table = Table::new(&[
         ("NAME", Align::Left),
         ("STATE", Align::Left),
@@ -300,6 +304,7 @@ web backoff
                 ViewWithStatus { view: view("registry", StateName::Running), status: Some(living()) },
                 ViewWithStatus { view: view("web", StateName::Stopped), status: None },
             ],
+            store_problem: None,
         };
         assert_eq!(
             status_of_all(&all, &Style::plain()).out,

@@ -152,6 +152,7 @@ fn what_was_handed_over_is_there_again() {
     let moved = ProcessRow { pid: 2, start_time: 3, ..process(1) };
     let ending = Some(EndingRow { by: EndedBy::Quit, then_start: true });
     let expected = Recovered {
+        boot_id: None,
         definitions: vec![(name("a"), definition("1"))],
         runs: vec![RunRow { process: Some(moved), ready: true, ending, ..run("u1", "a") }],
         standings: vec![standing("a", u64::MAX)],

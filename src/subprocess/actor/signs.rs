@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use super::super::spec::probe::{self, HealthSource};
 use super::super::tree;
 use super::*;
 
@@ -85,6 +86,28 @@ impl Actor {
         // The former main may have ended already, and its guard may have been in the reaper's way.
         self.shared.reaped.notify_one();
         Some(Event::MainMoved { pid: identity.pid })
+    }
+
+    /// The run under way is watched from here on as the definition now says; one that is being ended is watched no more.
+    pub(super) fn redefine_watch(&mut self) {
+        let is_up = match self.machine.state() {
+            StateName::Starting | StateName::Running => true,
+            StateName::Stopped | StateName::Stopping | StateName::Backoff | StateName::Exited | StateName::Fatal | StateName::Lost => false,
+        };
+        let (Some(live), true) = (&mut self.live, is_up) else { return };
+        match &mut live.vigil {
+            Some(vigil) => vigil.redefine(&self.spec),
+            // One that is to say so itself has no socket to say it at.
+            None if matches!(self.spec.health, Some(probe::Health { source: HealthSource::Probe(_), .. })) => {
+                let launch = self.begun.as_ref().map(|begun| begun.launch.clone()).unwrap_or_default();
+                let (spec, uuid, shared) = (self.spec.clone(), live.uuid.clone(), self.shared.vigil.clone());
+                let run = WatchedRun { spec, launch, uuid, main: live.identity, notify: None, shared };
+                live.vigil = Some(Vigil::take_over(run, self.machine.state() == StateName::Running));
+            }
+            None => return,
+        }
+        let health = live.vigil.as_ref().and_then(Vigil::health);
+        self.published.send_modify(|published| Arc::make_mut(published).health = health);
     }
 
     pub(super) fn stop_requested(&mut self, result: Result<(), String>) -> Option<Event<Launch, SpawnFailure>> {

@@ -33,8 +33,8 @@ use crate::procfs::{Forest, Identity};
 
 use super::published::Health;
 use super::spawn::{Launch, Spawner};
-use super::spec::Spec;
 use super::spec::probe::{HealthSource, Probe, ReadySource};
+use super::spec::{self, Spec};
 
 use keepalive::Keepalive;
 use listener::{Heard, Listener};
@@ -204,6 +204,40 @@ impl Vigil {
         // Whether it is well is asked after an interval: at once, a thousand would be asked together.
         vigil.reach(true);
         vigil
+    }
+
+    /// Begins to watch a run that nobody has watched so far, and whose readiness is another's matter: the definition had neither `ready` nor `health` when
+    /// it was started.
+    pub fn take_over(run: WatchedRun, is_ready: bool) -> Self {
+        let spec = Arc::new(Spec { ready: None, ..(*run.spec).clone() });
+        let mut vigil = Self::begin(WatchedRun { spec, ..run });
+        if is_ready {
+            vigil.ready();
+        }
+        vigil
+    }
+
+    /// Watches its health as another definition says, from now on. All else stays as it was when the run began: what it was told in its environment, how
+    /// a program that asks after it is run, and how it gets ready.
+    pub fn redefine(&mut self, spec: &Spec) {
+        let kept = &self.spec;
+        let tells_itself = |spec: &Spec| matches!(spec.health, Some(spec::probe::Health { source: HealthSource::Notify(_), .. }));
+        let health = if tells_itself(kept) || tells_itself(spec) { kept.health.clone() } else { spec.health.clone() };
+        let is_other = health != kept.health;
+        self.spec = Arc::new(Spec { health, stop_timeout: spec.stop_timeout, ..(**kept).clone() });
+        self.questions.set_spec(self.spec.clone());
+        if is_other {
+            (self.failures, self.health) = (0, Health::Unknown);
+            self.signs.retain(|sign| !matches!(sign, Sign::Health(_)));
+            if matches!(self.readiness, Readiness::Reached) {
+                self.reach(false);
+            }
+        }
+    }
+
+    /// What is known of its health; `None` where that is not watched.
+    pub fn health(&self) -> Option<Health> {
+        self.spec.health.as_ref().map(|_| self.health)
     }
 
     /// Tells that it is ready, where the definition leaves that to others. From here on its health is watched.

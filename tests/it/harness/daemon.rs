@@ -229,6 +229,18 @@ impl Daemon {
         Some(series.rsplit(' ').next().unwrap().parse().unwrap())
     }
 
+    /// Writes other `[[process]]` tables into the daemon's configuration file, in the place of all that stood behind its settings.
+    pub(crate) fn rewrite(&self, processes: &str) {
+        let path = self.path("procmand.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let at = text.find("\nlisten = ").unwrap() + 1;
+        let settings = &text[..at + text[at..].find('\n').unwrap() + 1];
+        let processes = processes.replace("{dir}", self.dir().to_str().unwrap());
+        // As an editor does it: no reader finds half of it.
+        fs::write(path.with_extension("new"), format!("{settings}{processes}\n")).unwrap();
+        fs::rename(path.with_extension("new"), path).unwrap();
+    }
+
     /// Sends the daemon a signal.
     pub(crate) fn signal(&self, signal: i32) {
         self.fd.send_signal(signal).unwrap();

@@ -1,0 +1,118 @@
+//! Reading the configuration again: the file becomes definitions, the supervisor puts them in place, and whoever asked is told what that came to.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+
+use crate::config::{Config, ConfigErrors, Loaded};
+use crate::control::{Upkeep, refusals};
+use crate::protocol::reply::Reloaded;
+use crate::protocol::{CommandName, WireError};
+use crate::supervisor::{Replaced, SupervisorHandle};
+use crate::telemetry::Readiness;
+
+use super::bridge::Bridge;
+use super::service_manager;
+
+/// The daemon's care for itself.
+#[derive(Clone, Debug)]
+pub struct Keeper(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    supervisor: SupervisorHandle,
+    /// What the daemon was started with. Its definitions are the supervisor's by now.
+    config: Config,
+    /// A service manager that waits for the first readiness is told nothing else before.
+    readiness: watch::Receiver<Readiness>,
+    /// One reload follows the other, reading included: what was read first is put in place first.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Keeper {
+    /// Over this supervisor, which has what this configuration defines.
+    pub fn new(supervisor: SupervisorHandle, config: Config, readiness: watch::Receiver<Readiness>) -> Self {
+        Self(Arc::new(Kept { supervisor, config, readiness, turn: tokio::sync::Mutex::default() }))
+    }
+
+    /// Reloads whenever the daemon is sent this signal, for as long as it lives. What went wrong is in the log and in the audit trail.
+    pub async fn heed(self, mut hangup: Signal, trail: Bridge) {
+        while hangup.recv().await.is_some() {
+            tracing::info!(signal = "SIGHUP", "reads the configuration again");
+            let result = self.reload(false).await;
+            trail.audit_signal(CommandName::Reload, result.as_ref().err());
+        }
+    }
+
+    async fn carry_out(self, dry_run: bool) -> Result<Reloaded, WireError> {
+        let kept = &self.0;
+        let _turn = kept.turn.lock().await;
+        let source = kept.config.source.clone();
+        let read = tokio::task::spawn_blocking(move || Config::load(&source)).await;
+        let Loaded { config, warnings } =
+            read.map_err(|_| refusals::internal("reading the configuration failed half-way"))?.map_err(mistaken)?;
+        let ignored: Vec<String> = kept.config.fixed_differences(&config).into_iter().map(str::to_owned).collect();
+        let replaced = kept.supervisor.reload(config.processes, dry_run).await.map_err(refusals::reload)?;
+        if !dry_run {
+            for warning in &warnings {
+                tracing::warn!("{warning}");
+            }
+            if !ignored.is_empty() {
+                tracing::warn!(keys = ignored.join(", "), "these differ and are not taken over: they need a restart of the daemon");
+            }
+        }
+        let Replaced { plan, restarted } = replaced;
+        Ok(Reloaded {
+            added: plan.added.into_keys().collect(),
+            changed: plan.changed.into_keys().collect(),
+            removed: plan.removed.into_iter().collect(),
+            unchanged: plan.unchanged.into_iter().collect(),
+            restarted: restarted.into_iter().collect(),
+            ignored,
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        *self.0.readiness.borrow() == Readiness::Ready
+    }
+}
+
+impl Upkeep for Keeper {
+    fn reload(&self, dry_run: bool) -> BoxFuture<'static, Result<Reloaded, WireError>> {
+        let keeper = self.clone();
+        if dry_run {
+            return keeper.carry_out(true).boxed();
+        }
+        let work = async move {
+            if keeper.is_ready() {
+                service_manager::reloading();
+            }
+            let result = keeper.clone().carry_out(false).await;
+            let status = match &result {
+                Ok(Reloaded { added, changed, removed, restarted, .. }) => {
+                    let [added, changed, removed, restarted] = [added, changed, removed, restarted].map(Vec::len);
+                    tracing::info!(added, changed, removed, restarted, "the configuration was read again");
+                    format!("{} sub-processes registered", keeper.0.supervisor.all().len())
+                }
+                Err(error) => {
+                    tracing::error!(error = error.message, "the configuration was read again, and nothing was changed");
+                    "The configuration could not be reloaded, the former one holds".to_owned()
+                }
+            };
+            if keeper.is_ready() {
+                service_manager::ready(&status);
+            }
+            result
+        };
+        // A task of its own: whoever asked may go away, and the service manager waits for the end.
+        tokio::spawn(work).map(|done| done.unwrap_or_else(|_| Err(refusals::internal("the reload failed half-way")))).boxed()
+    }
+}
+
+/// Every mistake, each with its file and line.
+fn mistaken(ConfigErrors(errors): ConfigErrors) -> WireError {
+    refusals::wrong_configuration(errors.iter().map(ToString::to_string).collect())
+}
