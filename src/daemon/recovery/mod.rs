@@ -86,7 +86,7 @@ impl Heirs<'_> {
 
         for row in &former_boot {
             self.store.end(&decide::lost_by_boot(row, SystemTime::now()));
-            self.store.forget(&row.uuid);
+            drop(self.store.forget(&row.uuid));
         }
         let id = self.id.to_owned();
         let rows: Vec<RunRow> = current.iter().map(|run| &run.row).chain(&remnants).cloned().collect();
@@ -273,7 +273,7 @@ impl Heirs<'_> {
             }
             let status = status.or_else(|| fd.and_then(|fd| fd.exit_info()));
             store.end(&decide::quit_remnant(&row, status, SystemTime::now()));
-            store.forget(&row.uuid);
+            drop(store.forget(&row.uuid));
         });
     }
 }
