@@ -58,6 +58,14 @@ impl store::Watcher for StoreWatcher {
     }
 }
 
+impl Bridge {
+    /// Keeps the record of a run that is over.
+    pub fn remember(&self, run: PastRun) {
+        self.store.end(&run);
+        self.history.append(run);
+    }
+}
+
 impl Reporter for Bridge {
     fn report(&self, notice: &Notice<'_>) {
         match *notice {
@@ -76,9 +84,7 @@ impl Reporter for Bridge {
                 });
             }
             Notice::RunEnded { name, record } => {
-                let run = past_run(name, record);
-                self.store.end(&run);
-                self.history.append(run);
+                self.remember(past_run(name, record));
             }
             Notice::RestartScheduled { name, attempt, delay } => {
                 self.telemetry.emit(Event::Restarting { name, attempt: attempt.into(), delay })

@@ -199,6 +199,7 @@ impl Prepared {
             groups: groups.as_ref().map(|kept| &kept.0),
             forest: &forest,
             store: &store,
+            bridge: &bridge,
             runtime_dir: &config.runtime_dir,
             id: &id,
         };

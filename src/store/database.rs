@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,18 +46,20 @@ pub(super) struct Found {
     pub(super) fresh: bool,
 }
 
+/// What was in a database that was taken away under us, and which file that was.
+#[derive(Debug)]
+pub(super) struct Carried {
+    contents: Contents,
+    inode: Option<(u64, u64)>,
+}
+
 impl Database {
-    /// Opens it; makes it where there is none, with `carried` in it; sets it aside where it is damaged, and makes a new one with what could be saved.
-    pub(super) fn open(path: &Path, bounds: Bounds, carried: Option<&Contents>, may_set_aside: bool) -> Result<(Self, Found), Failure> {
-        if carried.is_some() && !path.exists() {
-            // What is left beside a database that was taken away under us tells nothing that we do not carry.
-            SIDE_FILES.iter().for_each(|side| drop(fs::remove_file(beside(path, side))));
-        }
+    /// Opens it; makes it where there is none; sets it aside where it is damaged, if that is allowed, and makes a new one with what could be saved.
+    pub(super) fn open(path: &Path, bounds: Bounds, may_set_aside: bool) -> Result<(Self, Found), Failure> {
         match Self::attempt(path, bounds) {
             Ok(Some((database, contents))) => Ok((database, Found { contents, ..Found::default() })),
             Ok(None) => {
-                let new = make(path, carried.unwrap_or(&Contents::default()), bounds)?;
-                install(&new, path)?;
+                install(&make(path, &Contents::default(), bounds)?, path)?;
                 Self::reopened(path, bounds, Found { fresh: true, ..Found::default() })
             }
             Err(Failure::Damaged(problem)) if may_set_aside => {
@@ -72,6 +74,23 @@ impl Database {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Makes it anew after it was taken away under us, with what was in it. What somebody has put in its place meanwhile is set aside: this daemon has
+    /// never read it.
+    pub(super) fn restore(path: &Path, bounds: Bounds, carried: &Carried) -> Result<(Self, Found), Failure> {
+        let new = make(path, &carried.contents, bounds)?;
+        let mut found = Found::default();
+        match inode(path) {
+            Some(there) if Some(there) != carried.inode => {
+                let problem = "it was put in the place of the one that was in use".into();
+                found.set_aside = Some(SetAside { path: set_aside(path)?, problem, salvaged: 0, unreadable: 0 });
+            }
+            // SQLite would take the log that is left for that of the new one.
+            Some(_) | None => SIDE_FILES.iter().for_each(|side| drop(fs::remove_file(beside(path, side)))),
+        }
+        install(&new, path)?;
+        Self::reopened(path, bounds, found)
     }
 
     fn reopened(path: &Path, bounds: Bounds, found: Found) -> Result<(Self, Found), Failure> {
@@ -98,6 +117,7 @@ impl Database {
                 }
             }
         }
+        check_header(path)?;
         let reading = |error| Failure::of_reading(&error);
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(reading)?;
         let version = identify(&connection)?;
@@ -193,8 +213,8 @@ impl Database {
     }
 
     /// All that is in it, also where its file was removed.
-    pub(super) fn rescue(&self) -> Contents {
-        tables::salvage(&self.connection).0
+    pub(super) fn rescue(&self) -> Carried {
+        Carried { contents: tables::salvage(&self.connection).0, inode: self.place[0] }
     }
 
     /// Puts the farewell of the daemon before this one away.
@@ -283,6 +303,22 @@ fn identify(connection: &Connection) -> Result<i64, Failure> {
     if version > NEWEST { Err(Failure::Newer(version)) } else { Ok(version) }
 }
 
+/// Looks at what every file of ours begins with ("Database File Format" of SQLite, 1.3). Where another version of the format stands SQLite takes the file
+/// for one that may only be read, or for one without a write-ahead log, and passes over the log that lies there.
+fn check_header(path: &Path) -> Result<(), Failure> {
+    let mut header = [0; 20];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Failure::Damaged("it is cut off".into())),
+        Err(error) => return Err(Failure::of_io(&error)),
+    }
+    if header.starts_with(b"SQLite format 3\0") && header.ends_with(&[2, 2]) {
+        Ok(())
+    } else {
+        Err(Failure::Damaged("its header is not that of a SQLite database with a write-ahead log".into()))
+    }
+}
+
 /// Asks SQLite whether the file is sound.
 fn check(connection: &Connection) -> Result<(), Failure> {
     let verdict: String =
@@ -303,7 +339,10 @@ fn make(path: &Path, contents: &Contents, bounds: Bounds) -> Result<PathBuf, Fai
                 migrate(&mut connection, 0, STEPS)?;
                 let transaction = connection.transaction()?;
                 tables::write(&transaction, contents, bounds)?;
-                transaction.commit()
+                transaction.commit()?;
+                connection.pragma_update(None, "journal_mode", "wal")?;
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+                connection.close().map_err(|(_, error)| error)
             };
             fill().map_err(|error| Failure::of_writing(&error))
         });

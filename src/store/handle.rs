@@ -239,7 +239,7 @@ impl Drop for Shared {
 
 /// Opens the database, or says why it cannot be written; what is in it is known in any case.
 fn find(path: &Path, bounds: Bounds) -> Result<(Result<Database, Failure>, Found), StoreError> {
-    let failure = match Database::open(path, bounds, None, true) {
+    let failure = match Database::open(path, bounds, true) {
         Ok((database, found)) => return Ok((database.forget_farewell().map(|()| database), found)),
         Err(failure @ Failure::Newer(_)) => return Err(failure.error(path)),
         Err(failure @ (Failure::Damaged(_) | Failure::Hindered { .. })) => failure,
@@ -248,7 +248,11 @@ fn find(path: &Path, bounds: Bounds) -> Result<(Result<Database, Failure>, Found
     let found = if missing {
         Found { fresh: true, ..Found::default() }
     } else {
-        Found { contents: database::peek(path).map_err(|failure| failure.error(path))?, ..Found::default() }
+        match database::peek(path) {
+            Ok(contents) => Found { contents, ..Found::default() },
+            // What was in the way first tells more than what is in the way of reading only.
+            Err(_) => return Err(failure.error(path)),
+        }
     };
     Ok((Err(failure), found))
 }

@@ -169,14 +169,18 @@ fn read_all<R: Row>(connection: &Connection) -> Result<BTreeMap<i64, R>, Failure
 
 /// All that is in a sound database, but the audit trail.
 pub(super) fn read(connection: &Connection) -> Result<Contents, Failure> {
-    let farewell = meta(connection, "farewell").map_err(|error| Failure::of_reading(&error))?;
+    let said = meta(connection, "farewell").map_err(|error| Failure::of_reading(&error))?;
+    let farewell = said.as_deref().and_then(Farewell::of);
+    if let (Some(word), None) = (said, farewell) {
+        return Err(Failure::Damaged(format!("the farewell in `meta` is {word:?}")));
+    }
     Ok(Contents {
         definitions: read_all(connection)?.into_values().collect(),
         runs: read_all(connection)?.into_values().collect(),
         standings: read_all(connection)?.into_values().collect(),
         history: read_all(connection)?,
         audit: Vec::new(),
-        farewell: farewell.as_deref().and_then(Farewell::of),
+        farewell,
         boot_id: meta(connection, "boot_id").map_err(|error| Failure::of_reading(&error))?,
     })
 }

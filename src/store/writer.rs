@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bounds::Bounds;
-use super::database::Database;
+use super::database::{Carried, Database};
 use super::desk::{Desk, Exchange, Level, PATIENCE, Problem};
 use super::failure::Failure;
 use super::mirror::Batch;
-use super::tables::Contents;
 use super::{Notice, Watcher};
 
 /// How often a database in trouble is tried again, and a sound one looked after.
@@ -31,8 +30,8 @@ pub(super) struct Writer {
     pub(super) watcher: Arc<dyn Watcher>,
     /// `None` while it is out of order.
     pub(super) database: Option<Database>,
-    /// History and audit trail of a file that was taken away under us, for the new one.
-    pub(super) carried: Option<Contents>,
+    /// For the new one, what was in a file that was taken away under us.
+    pub(super) carried: Option<Carried>,
     pub(super) last_aside: Option<Instant>,
     pub(super) commits: u32,
 }
@@ -178,17 +177,20 @@ impl Writer {
     fn open_again(&mut self) {
         let may_set_aside = self.last_aside.is_none_or(|last| last.elapsed() >= ASIDE_AGAIN);
         self.exchange.desk().committing = Some(Instant::now());
-        let opened = Database::open(&self.path, self.bounds, self.carried.as_ref(), may_set_aside);
+        let opened = match &self.carried {
+            Some(carried) => Database::restore(&self.path, self.bounds, carried),
+            None => Database::open(&self.path, self.bounds, may_set_aside),
+        };
         self.exchange.desk().committing = None;
         match opened {
             Ok((database, found)) => {
                 self.database = Some(database);
                 self.carried = None;
-                self.commit(true);
                 if let Some(set_aside) = found.set_aside {
                     self.last_aside = Some(Instant::now());
                     self.watcher.notice(&Notice::SetAside { set_aside: &set_aside });
                 }
+                self.commit(true);
             }
             Err(failure) => self.failed(failure, None),
         }

@@ -201,7 +201,8 @@ fn what_the_configuration_has_no_more_is_quit() {
     daemon.start_next();
     until("it is gone", || (!is_alive(gone)).then_some(()));
     assert_eq!(daemon.view("web").pid, Some(web));
-    let run = until("it is in the history", || history(&daemon, "gone").into_iter().next());
+    let all = || daemon.call::<Vec<PastRun>>("history", json!({}));
+    let run = until("it is in the history", || all().into_iter().find(|run| run.name.as_str() == "gone"));
     assert_eq!((run.pid, run.ended_by), (Some(gone), EndedBy::Unregister));
 }
 
@@ -225,6 +226,11 @@ fn a_database_that_is_damaged_is_set_aside_and_what_runs_is_found_by_its_marks()
     assert_eq!(daemon.view("web").pid, Some(before.pid));
 }
 
+fn set_schema(connection: &rusqlite::Connection, version: i64) {
+    connection.pragma_update(None, "user_version", version).unwrap();
+    connection.execute("UPDATE meta SET value = ?1 WHERE key = 'schema'", [version.to_string()]).unwrap();
+}
+
 #[test]
 fn a_newer_database_is_refused_by_name() {
     let mut daemon = Daemon::start(&sleeper("web", ""));
@@ -233,7 +239,7 @@ fn a_newer_database_is_refused_by_name() {
     let database = daemon.path("state/procman.db");
     let connection = rusqlite::Connection::open(&database).unwrap();
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    connection.pragma_update(None, "user_version", version + 1).unwrap();
+    set_schema(&connection, version + 1);
     drop(connection);
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_procmand")).arg("--config").arg(daemon.path("procmand.toml")).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
@@ -241,7 +247,7 @@ fn a_newer_database_is_refused_by_name() {
     assert!(err.contains(database.to_str().unwrap()) && err.contains("newer"), "{err}");
     assert!(is_alive(pid), "nothing was touched");
     let connection = rusqlite::Connection::open(&database).unwrap();
-    connection.pragma_update(None, "user_version", version).unwrap();
+    set_schema(&connection, version);
     drop(connection);
     daemon.start_next();
     assert_eq!(daemon.view("web").pid, Some(pid));
@@ -256,8 +262,12 @@ fn after_a_boot_nothing_is_believed() {
     daemon.kill_alone();
     // As if the host had been started anew: another process may have the PID by now.
     let connection = rusqlite::Connection::open(daemon.path("state/procman.db")).unwrap();
-    connection.execute("UPDATE run SET boot_id = 'before'", []).unwrap();
-    connection.execute("UPDATE meta SET value = 'before' WHERE key = 'boot_id'", []).unwrap();
+    let body: String = connection.query_row("SELECT body FROM runs", [], |row| row.get(0)).unwrap();
+    let now = procman::procfs::boot_id().unwrap();
+    let body = body.replace(&now, "before");
+    let sum = body.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)).cast_signed();
+    assert_eq!(connection.execute("UPDATE runs SET body = ?1, sum = ?2", (&body, sum)).unwrap(), 1);
+    assert_eq!(connection.execute("UPDATE meta SET value = 'before' WHERE key = 'boot_id'", []).unwrap(), 1);
     drop(connection);
     daemon.start_next();
     assert_ne!(daemon.wait_for_state("web", StateName::Running).pid, Some(pid), "what starts with the daemon starts");

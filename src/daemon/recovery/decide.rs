@@ -131,14 +131,18 @@ fn last_run(run: &PastRun) -> LastRun {
 
 /// What is written of a process that was found.
 pub(super) fn started(main: Identity, started: Instant, started_at: SystemTime) -> RunChange {
+    RunChange::Started(process_row(main, started, started_at))
+}
+
+pub(super) fn process_row(main: Identity, started: Instant, started_at: SystemTime) -> ProcessRow {
     let monotonic = procfs::monotonic().saturating_sub(started.elapsed());
-    RunChange::Started(ProcessRow {
+    ProcessRow {
         pid: main.pid,
         start_time: main.start_time,
         started_at: unix_seconds(started_at),
         monotonic: u64::try_from(monotonic.as_nanos()).unwrap_or(u64::MAX),
         notify: false,
-    })
+    }
 }
 
 /// The record of a run that a boot of the host has ended.

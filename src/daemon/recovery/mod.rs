@@ -28,6 +28,7 @@ use crate::subprocess::{CommandError, Launch, SubProcessHandle};
 use crate::supervisor::SupervisorHandle;
 use crate::sys::crash;
 
+use super::bridge::Bridge;
 use super::exit::StartError;
 use decide::{Decision, Known, decide};
 use locate::{Located, Search, main_of, search};
@@ -45,6 +46,8 @@ pub(super) struct Heirs<'a> {
     pub(super) groups: Option<&'a Arc<Groups>>,
     pub(super) forest: &'a Arc<Forest>,
     pub(super) store: &'a Store,
+    /// Where runs that are over are remembered.
+    pub(super) bridge: &'a Bridge,
     pub(super) runtime_dir: &'a Path,
     /// Tells this daemon's processes from another daemon's.
     pub(super) id: &'a str,
@@ -85,7 +88,7 @@ impl Heirs<'_> {
         let Decision { current, remnants, former_boot, at_rest, mut start } = decide(recovered, &known);
 
         for row in &former_boot {
-            self.store.end(&decide::lost_by_boot(row, SystemTime::now()));
+            self.bridge.remember(decide::lost_by_boot(row, SystemTime::now()));
             drop(self.store.forget(&row.uuid));
         }
         let id = self.id.to_owned();
@@ -254,8 +257,11 @@ impl Heirs<'_> {
     }
 
     /// Ends a run that no sub-process is there for any more, beside everything else.
-    fn end_remnant(&self, row: RunRow, located: Located) {
-        let (forest, store) = (self.forest.clone(), self.store.clone());
+    fn end_remnant(&self, mut row: RunRow, located: Located) {
+        if let (None, Located::Held(identity, _)) = (&row.process, &located) {
+            row.process = Some(decide::process_row(*identity, Instant::now(), at(row.intended_at)));
+        }
+        let (forest, store, bridge) = (self.forest.clone(), self.store.clone(), self.bridge.clone());
         let group = self.groups.and_then(|groups| groups.adopt(row.name.as_str(), &row.uuid, &Default::default()).ok()).map(|(group, _)| group);
         tracing::warn!(name = %row.name, uuid = row.uuid, "a run of an earlier daemon has no definition any more, it is quit");
         tokio::spawn(async move {
@@ -272,7 +278,7 @@ impl Heirs<'_> {
                 return; // the next daemon tries again
             }
             let status = status.or_else(|| fd.and_then(|fd| fd.exit_info()));
-            store.end(&decide::quit_remnant(&row, status, SystemTime::now()));
+            bridge.remember(decide::quit_remnant(&row, status, SystemTime::now()));
             drop(store.forget(&row.uuid));
         });
     }

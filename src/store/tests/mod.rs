@@ -226,7 +226,9 @@ mod migrations {
     use rusqlite::Connection;
 
     fn connection(dir: &Path) -> Connection {
-        Connection::open(dir.join("procman.db")).unwrap()
+        let connection = Connection::open(dir.join("procman.db")).unwrap();
+        connection.pragma_update(None, "journal_mode", "wal").unwrap();
+        connection
     }
 
     #[test]
