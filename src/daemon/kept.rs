@@ -64,6 +64,19 @@ impl Depository {
         }
     }
 
+    /// The same, for one that may have come back from there.
+    pub(super) fn keep_new(&self, name: &str, fd: BorrowedFd<'_>) {
+        let is_kept = self.lock().contains(name);
+        if !is_kept {
+            self.keep(name, fd);
+        }
+    }
+
+    /// Whether somebody keeps anything at all.
+    pub(super) fn keeps(&self) -> bool {
+        self.messages.is_some()
+    }
+
     /// Has it kept no longer.
     pub(super) fn give_up(&self, name: &str) {
         if let Some(messages) = &self.messages

@@ -16,6 +16,11 @@ use super::recovery::KEPT_NOTIFY;
 /// How long a start waits for its intent to be written. A disk that takes longer is out of order, and supervision goes on.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What the socket of a run is kept as.
+fn notify_name(uuid: &str) -> String {
+    format!("{KEPT_NOTIFY}{uuid}")
+}
+
 /// Writes down what a later daemon must know.
 pub(super) struct Writer {
     pub(super) store: Store,
@@ -38,9 +43,14 @@ impl Ledger for Writer {
             ready: false,
             ending: None,
         });
-        Written::after(move || {
+        if let Some(notify) = intent.notify {
+            self.depository.keep(&notify_name(intent.uuid), notify);
+        }
+        let wait = move || {
             let _ = committed.wait(PATIENCE); // what cannot be written is told by the store itself
-        })
+        };
+        let (depository, uuid) = (self.depository.clone(), intent.uuid.to_owned());
+        Written::after(wait, move |fd| depository.keep(&uuid, fd))
     }
 
     fn begun(&self, begun: &Begun<'_>) {
@@ -50,12 +60,15 @@ impl Ledger for Writer {
             start_time: begun.main.start_time,
             started_at: unix_seconds(begun.started_at),
             monotonic: u64::try_from(monotonic.as_nanos()).unwrap_or(u64::MAX),
-            notify: begun.notify.is_some(),
+            notify: begun.notify,
         };
         self.store.change(begun.uuid, RunChange::Started(row));
-        self.depository.keep(begun.uuid, begun.fd);
-        if let Some(notify) = begun.notify {
-            self.depository.keep(&format!("{KEPT_NOTIFY}{}", begun.uuid), notify);
+    }
+
+    fn held(&self, uuid: &str, main: BorrowedFd<'_>, notify: Option<BorrowedFd<'_>>) {
+        self.depository.keep_new(uuid, main);
+        if let Some(notify) = notify {
+            self.depository.keep_new(&notify_name(uuid), notify);
         }
     }
 
@@ -74,9 +87,18 @@ impl Ledger for Writer {
     }
 
     fn gone(&self, uuid: &str) {
-        self.store.forget(uuid);
-        self.depository.give_up(uuid);
-        self.depository.give_up(&format!("{KEPT_NOTIFY}{uuid}"));
+        let forgotten = self.store.forget(uuid);
+        if !self.depository.keeps() {
+            return;
+        }
+        // A daemon that finds the run written down must find its descriptor, too: that alone tells how it ended. What cannot be written down is given
+        // up all the same, or there would be more and more of it.
+        let (depository, uuid) = (self.depository.clone(), uuid.to_owned());
+        tokio::spawn(async move {
+            let _ = forgotten.await;
+            depository.give_up(&uuid);
+            depository.give_up(&notify_name(&uuid));
+        });
     }
 
     fn stands(&self, name: &Name, standing: &Standing) {

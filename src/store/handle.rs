@@ -152,9 +152,9 @@ impl Store {
         self.0.exchange.hand_over(|mirror| mirror.end(run));
     }
 
-    /// Forgets a run: nothing of it is left, or it never came to a process.
-    pub fn forget(&self, uuid: &str) {
-        self.0.exchange.hand_over(|mirror| mirror.forget(uuid));
+    /// Forgets a run: nothing of it is left, or it never came to a process. Resolves once a later daemon will not find it any more.
+    pub fn forget(&self, uuid: &str) -> Committed {
+        self.0.exchange.hand_over_for(Level::Daemon, |mirror| mirror.forget(uuid))
     }
 
     /// In which boot of the host the daemon runs, as `/proc/sys/kernel/random/boot_id` has it. To be said once all that an earlier daemon left is taken

@@ -19,6 +19,8 @@ pub struct Intent<'a> {
     pub launch: &'a Launch,
     /// Who has it started.
     pub origin: Origin,
+    /// The socket at which it will say that it is ready.
+    pub notify: Option<BorrowedFd<'a>>,
 }
 
 /// A run that has a process.
@@ -28,10 +30,8 @@ pub struct Begun<'a> {
     pub uuid: &'a str,
     /// Its main process.
     pub main: Identity,
-    /// That, held by descriptor.
-    pub fd: BorrowedFd<'a>,
-    /// The socket at which it says that it is ready.
-    pub notify: Option<BorrowedFd<'a>>,
+    /// It says at a socket of its own that it is ready.
+    pub notify: bool,
     /// On the monotonic clock.
     pub started: Instant,
     /// On the wall clock.
@@ -52,7 +52,13 @@ pub struct Standing {
 }
 
 /// Waits until what was handed over is written down. Dropped, nobody waits.
-pub struct Written(Box<dyn FnOnce() + Send>);
+pub struct Written {
+    wait: Box<dyn FnOnce() + Send>,
+    made: Made,
+}
+
+/// Takes the process that was made then. Dropped, there was none.
+pub struct Made(Box<dyn FnOnce(BorrowedFd<'_>) + Send>);
 
 impl std::fmt::Debug for Written {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,15 +66,30 @@ impl std::fmt::Debug for Written {
     }
 }
 
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Made").finish_non_exhaustive()
+    }
+}
+
 impl Written {
-    /// One for which this waits.
-    pub fn after(wait: impl FnOnce() + Send + 'static) -> Self {
-        Self(Box::new(wait))
+    /// One for which `wait` waits, and whose process `made` takes.
+    pub fn after(wait: impl FnOnce() + Send + 'static, made: impl FnOnce(BorrowedFd<'_>) + Send + 'static) -> Self {
+        Self { wait: Box::new(wait), made: Made(Box::new(made)) }
     }
 
     /// Blocks until then, or until it is clear that it cannot be written down: supervision goes on.
-    pub fn wait(self) {
-        (self.0)();
+    pub fn wait(self) -> Made {
+        (self.wait)();
+        self.made
+    }
+}
+
+impl Made {
+    /// This is the process. Called on the thread that has made it, before anything else is done with it: a daemon that is killed before knows nothing
+    /// of its end.
+    pub fn is(self, fd: BorrowedFd<'_>) {
+        (self.0)(fd);
     }
 }
 
@@ -78,6 +99,8 @@ pub trait Ledger: Send + Sync + 'static {
     fn intend(&self, intent: &Intent<'_>) -> Written;
     /// It has it.
     fn begun(&self, begun: &Begun<'_>);
+    /// A run of an earlier daemon is held by these from now on.
+    fn held(&self, uuid: &str, main: BorrowedFd<'_>, notify: Option<BorrowedFd<'_>>);
     /// Another process is its main from now on.
     fn main_moved(&self, uuid: &str, main: Identity, fd: BorrowedFd<'_>);
     /// It is ready.
@@ -98,10 +121,11 @@ pub struct Oblivion;
 
 impl Ledger for Oblivion {
     fn intend(&self, _: &Intent<'_>) -> Written {
-        Written::after(|| ())
+        Written::after(|| (), |_| ())
     }
 
     fn begun(&self, _: &Begun<'_>) {}
+    fn held(&self, _: &str, _: BorrowedFd<'_>, _: Option<BorrowedFd<'_>>) {}
     fn main_moved(&self, _: &str, _: Identity, _: BorrowedFd<'_>) {}
     fn ready(&self, _: &str) {}
     fn ending(&self, _: &str, _: EndedBy, _: bool) {}

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -377,10 +377,8 @@ impl Shared {
         let (program, leases) = prepare(spec, &job.launch, &job.uuid, owner, &self.environment, self.nofile, streams)?;
         let mut group = self.containment.begin(spec, &job.uuid);
         // As late as possible: it is being written meanwhile.
-        if let Some(written) = written {
-            written.wait();
-            crash::point("after-intent");
-        }
+        let made = written.map(Written::wait);
+        crash::point("after-intent");
         let mut result = clone::spawn(&program, group.as_ref().map(|group| &**group.group()), cell);
         if let Err(CloneError { step: Step::Group, errno }) = result {
             let error = io::Error::from_raw_os_error(errno);
@@ -389,6 +387,9 @@ impl Shared {
             result = clone::spawn(&program, None, cell);
         }
         let (pid, fd) = result.map_err(|error| refused(spec, &program, error))?;
+        if let Some(made) = made {
+            made.is(fd.as_fd());
+        }
         crash::point("after-spawn");
         let (started, started_at) = (Instant::now(), SystemTime::now());
         let guard = self.mains.adopt(pid, cell);

@@ -89,7 +89,7 @@ impl Heirs<'_> {
 
         for row in &former_boot {
             self.bridge.remember(decide::lost_by_boot(row, SystemTime::now()));
-            self.store.forget(&row.uuid);
+            drop(self.store.forget(&row.uuid));
         }
         let id = self.id.to_owned();
         let rows: Vec<RunRow> = current.iter().map(|run| &run.row).chain(&remnants).cloned().collect();
@@ -279,7 +279,7 @@ impl Heirs<'_> {
             }
             let status = status.or_else(|| fd.and_then(|fd| fd.exit_info()));
             bridge.remember(decide::quit_remnant(&row, status, SystemTime::now()));
-            store.forget(&row.uuid);
+            drop(store.forget(&row.uuid));
         });
     }
 }

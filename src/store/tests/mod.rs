@@ -131,7 +131,7 @@ fn what_was_handed_over_is_there_again() {
     store.change("nobody", RunChange::Ready(true));
     store.end(&past("u2", "a"));
     store.end(&PastRun { pid: None, ..past("u2", "a") });
-    store.forget("u3");
+    drop(store.forget("u3"));
     store.stand(standing("a", 1));
     store.stand(standing("a", u64::MAX));
     store.stand(standing("b", 1));

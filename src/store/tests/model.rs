@@ -138,7 +138,7 @@ pub(super) fn perform(store: &Store, operation: &Operation) -> Option<Committed>
         Operation::Begin(run) => return Some(store.begin(run)),
         Operation::Change(uuid, change) => store.change(&uuid, change),
         Operation::End(run) => store.end(&run),
-        Operation::Forget(uuid) => store.forget(&uuid),
+        Operation::Forget(uuid) => drop(store.forget(&uuid)),
         Operation::Stand(row) => store.stand(row),
         Operation::Unstand(name) => store.unstand(&name),
         Operation::Define(name, definition) => return Some(store.define(&name, &definition)),

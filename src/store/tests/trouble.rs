@@ -230,7 +230,7 @@ fn a_full_disk_is_waited_for_in_memory() {
         for part in ["procman.db", "full", "make room", "tried again"] {
             assert!(problem.contains(part), "{part} in {problem}");
         }
-        store.forget("filling");
+        drop(store.forget("filling"));
         assert!(next(&notices).starts_with("trouble "));
         hand_over(&store);
         fs::remove_file(dir.join("filler")).unwrap();
@@ -245,7 +245,7 @@ fn a_daemon_that_starts_on_a_full_disk_knows_what_runs() {
         let (store, notices) = filled(dir);
         fill(dir);
         while store.begin(run("filling", "a")).wait(LONG).is_ok() {
-            store.forget("filling");
+            drop(store.forget("filling"));
         }
         assert!(next(&notices).starts_with("trouble "));
         // It ends as if it were killed: with a full disk nothing can be said.

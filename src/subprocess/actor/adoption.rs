@@ -61,6 +61,9 @@ impl Actor {
             let begun = Begun { uuid: uuid.clone(), launch: launch.clone(), origin, pid: was, started, started_at };
             self.begun = Some(Arc::new(begun));
         }
+        if let Some(main) = &held {
+            self.shared.ledger.held(&uuid, main.get_ref().as_fd(), notify.as_ref().map(AsFd::as_fd));
+        }
         let root = self.shared.forest.adopt(&uuid, identity);
         let needs_vigil = pid.is_some() && (self.spec.ready.is_some() || self.spec.health.is_some());
         let vigil = needs_vigil.then(|| {

@@ -38,7 +38,13 @@ impl Actor {
             launch.env.extend(notify.environment(&self.spec));
         }
         crash::point("before-intent");
-        let intent = Intent { name: &self.spec.name, uuid: &uuid, launch: &begun.launch, origin: begun.origin };
+        let intent = Intent {
+            name: &self.spec.name,
+            uuid: &uuid,
+            launch: &begun.launch,
+            origin: begun.origin,
+            notify: notify.as_ref().map(AsFd::as_fd),
+        };
         let written = self.shared.ledger.intend(&intent);
         let stage = Stage::Process(self.shared.spawner.clone().spawn(self.spec.clone(), launch, uuid, written).boxed());
         self.spawning = Some(Spawning { stage, notify, killer: JoinSet::new() });
@@ -76,8 +82,7 @@ impl Actor {
         self.shared.ledger.begun(&ledger::Begun {
             uuid: &uuid,
             main: identity,
-            fd: fd.get_ref().as_fd(),
-            notify: notify.as_ref().map(AsFd::as_fd),
+            notify: notify.is_some(),
             started,
             started_at,
         });

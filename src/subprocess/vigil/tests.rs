@@ -99,7 +99,7 @@ impl Bench {
         let mut launch = Launch { env: BTreeMap::from([("DIR".to_owned(), self.path(""))]), ..Launch::default() };
         let plain = launch.clone();
         launch.env.extend(notify.iter().flat_map(|notify| notify.environment(&spec)));
-        let spawned = self.shared.spawner.clone().spawn(spec.clone(), launch, uuid.clone(), Written::after(|| ())).await.unwrap();
+        let spawned = self.shared.spawner.clone().spawn(spec.clone(), launch, uuid.clone(), Written::after(|| (), |_| ())).await.unwrap();
         let root = self.shared.forest.plant(&uuid, spawned.identity);
         let watched = WatchedRun { spec, launch: plain, uuid: uuid.clone(), main: spawned.identity, notify, shared: self.shared.clone() };
         (Run { spawned, uuid, _root: root }, Vigil::begin(watched))
