@@ -27,6 +27,8 @@ mod health;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod instances;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod logs;
