@@ -100,7 +100,7 @@ impl After {
                 runtime.shutdown_timeout(TASKS);
                 let Rest { store, spawner, depository, state_dir, next } = *rest;
                 for uuid in spawner.waiting() {
-                    store.forget(&uuid); // nothing of it has begun: the next daemon starts it
+                    drop(store.forget(&uuid)); // nothing of it has begun: the next daemon starts it
                 }
                 depository.flush(KEEPING);
                 store.close(Farewell::Kept);

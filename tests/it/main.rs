@@ -33,6 +33,8 @@ mod health;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod instances;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod logs;
