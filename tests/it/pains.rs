@@ -5,7 +5,7 @@
 //! | the end of the daemon loses or doubles processes | not in this version: a daemon that was killed is not followed up |
 //! | B starts only once A is up | `order::what_is_required_is_started_and_waited_for_until_it_is_ready`, `twelve::twelve_real_services_start_in_order_survive_each_kill_and_stop_in_reverse` |
 //! | back-off has a cap, jitter, and an end | `policy::the_back_off_grows_and_says_when_it_ends`, `policy::a_crash_loop_ends_fatal_after_the_start_limit`; cap and new beginning: `src/subprocess/restart.rs::it_doubles_up_to_the_cap_and_starts_anew_after_a_long_run`; jitter: `src/subprocess/restart.rs::no_number_makes_a_delay_overflow`, `quit::a_quit_ends_the_back_off` |
-//! | the whole tree ends | `quit::fifty_daemons_that_ignore_sigterm_are_gone_when_quit_answers`, `containment::what_gave_everything_away_is_found_and_ended` |
+//! | the whole tree ends | `quit::fifty_daemons_that_ignore_sigterm_are_gone_when_quit_answers`, `containment::what_gave_everything_away_is_found_and_ended`, `containment::what_forks_faster_than_anybody_looks_is_gone` |
 //! | no command blocks or fails another | `pains::two_stops_at_a_time_one_of_which_hangs`, `together::a_status_is_answered_while_a_quit_waits_for_a_stubborn_process` |
 //! | a bad command or log makes the daemon neither hang nor spin | `pains::what_cannot_start_costs_nothing_and_holds_up_nobody` |
 //! | what an operator stopped stays stopped | `pains::what_was_stopped_while_it_waited_for_its_next_start_stays_down` |
