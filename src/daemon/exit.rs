@@ -104,7 +104,9 @@ impl StartError {
     pub fn reason(&self) -> ExitReason {
         match self {
             Self::Config(_) | Self::Register(_) => ExitReason::Config,
-            Self::StateDir(StateDirError::Unwritable { .. }) | Self::Store(_) | Self::RuntimeDir { .. } | Self::Groups(_) => ExitReason::Directory,
+            Self::StateDir(StateDirError::Unwritable { .. }) | Self::Store(_) | Self::RuntimeDir { .. } | Self::Groups(_) => {
+                ExitReason::Directory
+            }
             Self::StateDir(StateDirError::Held { .. }) => ExitReason::Held,
             Self::Control(_) => ExitReason::Control,
             Self::Metrics { .. } => ExitReason::Metrics,

@@ -67,7 +67,8 @@ pub struct Successor {
 impl Successor {
     /// What is where this program was found, with the same arguments. To be asked at the start, while that still is this one.
     pub fn of_this() -> Option<Self> {
-        let program = std::env::current_exe().inspect_err(|error| tracing::warn!(%error, "this daemon cannot be upgraded in place")).ok()?;
+        let program =
+            std::env::current_exe().inspect_err(|error| tracing::warn!(%error, "this daemon cannot be upgraded in place")).ok()?;
         Some(Self { program, arguments: std::env::args_os().collect() })
     }
 }

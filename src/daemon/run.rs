@@ -99,7 +99,18 @@ impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
     pub async fn run(self, telemetry: Telemetry) -> Result<After, StartError> {
         let Self {
-            mut config, id, kept, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context
+            mut config,
+            id,
+            kept,
+            bound,
+            publisher,
+            metrics,
+            nofile,
+            capabilities,
+            groups,
+            socket_files,
+            state_dir,
+            _context: context,
         } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
@@ -306,7 +317,8 @@ impl Prepared {
 /// The UUIDs of all runs that are not over.
 fn runs_of(supervisor: &SupervisorHandle) -> HashSet<String> {
     let published = supervisor.all().into_iter().map(|handle| handle.published());
-    let with_run = published.filter(|published| !matches!(published.state, StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost));
+    let with_run = published
+        .filter(|published| !matches!(published.state, StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost));
     with_run.filter_map(|published| published.run.as_ref().map(|run| run.uuid.clone())).collect()
 }
 

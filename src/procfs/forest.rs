@@ -160,7 +160,8 @@ impl Forest {
             let run = if has_groups { group::run_of(process.pid, is_run) } else { None }.or_else(|| environ.marker(process));
             // Others have many children, hardly any of them ours: each is asked twice, as it may just be executing its program.
             if stat.ppid != self.daemon && run.as_deref().is_none_or(|run| !is_run(run)) {
-                let seen_before = before.as_ref().is_some_and(|before| before.table.get(process.pid).is_some_and(|s| s.identity() == process));
+                let seen_before =
+                    before.as_ref().is_some_and(|before| before.table.get(process.pid).is_some_and(|s| s.identity() == process));
                 if seen_before {
                     strangers.insert(process);
                 }
@@ -315,8 +316,8 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::procfs::testing::{PYTHON, TestProcess, until};
     use crate::procfs::is_gone;
+    use crate::procfs::testing::{PYTHON, TestProcess, until};
     use nix::sys::wait::waitpid;
     use nix::unistd::Pid;
     use std::process::{Command, Stdio};

@@ -150,7 +150,11 @@ impl SupervisorHandle {
     }
 
     /// The first part of that: all definitions are in place. Answers besides who is to go.
-    async fn take_definitions(&self, specs: Vec<Spec>, replace: bool) -> Result<(Vec<SubProcessHandle>, Vec<SubProcessHandle>), RegisterError> {
+    async fn take_definitions(
+        &self,
+        specs: Vec<Spec>,
+        replace: bool,
+    ) -> Result<(Vec<SubProcessHandle>, Vec<SubProcessHandle>), RegisterError> {
         let _registering = self.0.registering.lock().await;
         let mut handles = Vec::new();
         let mut others = Vec::new();
