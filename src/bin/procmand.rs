@@ -88,12 +88,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         for warning in &warnings {
             say(&format!("warning: {warning}"));
         }
+        prepare::check(&config)?;
         say(&format!("{}: nothing is wrong, {} sub-processes", config.source.display(), config.processes.len()));
         return Ok(());
     }
     let kept = kept::take();
     prepare::first_of_all()?;
-    let _log = logging::init(arguments.log_format).map_err(Failure::Logging)?;
+    let log = logging::init(arguments.log_format).map_err(Failure::Logging)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -108,10 +109,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .build()
         .map_err(|source| StartError::System { what: "cannot start the runtime", source })?;
     let result = runtime.block_on(async { tokio::spawn(prepared.run(telemetry)).await });
-    // A thread that reads of a stuck process may never end; the daemon does.
-    runtime.shutdown_background();
-    match result {
-        Ok(outcome) => Ok(outcome?),
-        Err(error) => Err(StartError::System { what: "the daemon failed", source: std::io::Error::other(error) }.into()),
+    let after = result.map_err(|error| StartError::System { what: "the daemon failed", source: std::io::Error::other(error) }).flatten();
+    match after {
+        Ok(after) => Ok(after.conclude(runtime, log)?),
+        Err(error) => {
+            // A thread that reads of a stuck process may never end; the daemon does.
+            runtime.shutdown_background();
+            Err(error.into())
+        }
     }
 }

@@ -5,7 +5,9 @@
 //! - *unreachable*: `probe` asks the operating system before libzmq is let loose;
 //! - *timeout*: every wait is a `zmq_poll(3)` with what is left of the deadline. A REQ socket that waits for a reply can send nothing else
 //!   (zmq_socket(3)), so it is thrown away then, and the next request makes a new one;
-//! - *disconnected*: libzmq never tells a REQ socket that its peer is gone, but its monitor (zmq_socket_monitor(3)) does.
+//! - *disconnected*: libzmq never tells a REQ socket that its peer is gone, but its monitor (zmq_socket_monitor(3)) does. The request is then sent once
+//!   more, under the same id, if somebody still listens: a question in any case; a command that changes something only where the same run of the daemon
+//!   answers, which knows by the client's name and that id whether it has done it already.
 
 use std::io;
 use std::process;
@@ -18,10 +20,11 @@ use serde::de::value::{Error as ValueError, UnitDeserializer};
 use super::endpoint::Endpoint;
 use super::error::ClientError;
 use super::probe::{Target, probe};
-use crate::protocol::MAX_SECONDS;
 use crate::protocol::codec;
 use crate::protocol::envelope::{Reply, RequestId};
-use crate::protocol::request::Command;
+use crate::protocol::reply::Info;
+use crate::protocol::request::{Command, NoArgs};
+use crate::protocol::{MAX_SECONDS, Name};
 
 /// The longest that connecting may take, however long the answer may: a daemon that runs greets within milliseconds, for libzmq does it in a thread
 /// of its own.
@@ -49,6 +52,8 @@ pub struct Client {
     context: zmq::Context,
     endpoint: Endpoint,
     options: ClientOptions,
+    /// By which the daemon knows a request that comes again over another connection.
+    name: Name,
     /// `None` after an error, until the next request.
     link: Option<Link>,
 }
@@ -65,7 +70,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`], or [`ClientError::Socket`] where libzmq refuses a socket.
     pub fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, ClientError> {
-        let mut client = Self { context: zmq::Context::new(), endpoint: endpoint.clone(), options, link: None };
+        let mut client = Self { context: zmq::Context::new(), endpoint: endpoint.clone(), options, name: random_name()?, link: None };
         client.link = Some(client.open(options.timeout)?);
         Ok(client)
     }
@@ -103,15 +108,37 @@ impl Client {
     pub fn ask(&mut self, command: &Command) -> Result<Answer, ClientError> {
         let start = Instant::now();
         let id = next_request_id();
-        let frame = codec::encode_request(command, Some(&id)).map_err(|error| self.protocol(&error))?;
+        let name = command.name().changes_something().then_some(&self.name);
+        let frame = codec::encode_request_of(command, Some(&id), name).map_err(|error| self.protocol(&error))?;
+        let answer = match self.attempt(frame.clone(), start) {
+            Err(broken @ ClientError::Disconnected { .. }) => {
+                let again =
+                    if command.name().changes_something() && !self.is_same_run(start) { None } else { self.attempt(frame, start).ok() };
+                // Whoever is not there any more does not say whether it was done.
+                again.ok_or(broken)?
+            }
+            other => other?,
+        };
+        Answer { endpoint: self.endpoint.clone(), frame: answer }.checked(&id)
+    }
+
+    /// Sends one frame and waits for one, over the connection that there is, or a new one.
+    fn attempt(&mut self, frame: Vec<u8>, start: Instant) -> Result<Vec<u8>, ClientError> {
         // Taken out, so that an early return leaves none: only an exchange that ended well puts it back.
         let link = match self.link.take() {
             Some(link) if !link.peer_is_gone() => link,
             Some(_) | None => self.open(self.options.timeout)?,
         };
-        let frame = self.exchange(&link, frame, start)?;
+        let answer = self.exchange(&link, frame, start)?;
         self.link = Some(link);
-        Answer { endpoint: self.endpoint.clone(), frame }.checked(&id)
+        Ok(answer)
+    }
+
+    /// Whether the daemon that answers now ran already at this time.
+    fn is_same_run(&mut self, start: Instant) -> bool {
+        let info = codec::encode_request(&Command::Info(NoArgs {}), None).ok().and_then(|frame| self.attempt(frame, start).ok());
+        let info = info.and_then(|frame| codec::decode_reply::<Info>(&frame).ok()).and_then(|reply| reply.result);
+        info.is_some_and(|info| info.uptime > start.elapsed().as_secs_f64())
     }
 
     /// Probes and connects; the greeting comes later.
@@ -211,6 +238,12 @@ fn poll_until(items: &mut [zmq::PollItem<'_>], deadline: Instant) -> zmq::Result
 
 /// Numbers what must not be mixed up within this process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// A name that no other client has.
+fn random_name() -> Result<Name, ClientError> {
+    let name = format!("client-{}", uuid::Uuid::new_v4().simple());
+    name.parse().map_err(|error| ClientError::Socket { operation: "make a name for this client", source: io::Error::other(error) })
+}
 
 /// A name for one request, with the PID for the sake of the daemon's log.
 fn next_request_id() -> RequestId {

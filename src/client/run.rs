@@ -134,6 +134,7 @@ fn ask_without_me(client: &mut Client, command: &Command) -> Result<Answer, Clie
         | Command::Audit(_)
         | Command::Logs(_)
         | Command::Reload(_)
+        | Command::Upgrade(_)
         | Command::Shutdown(_) => client.ask(command),
     }
 }

@@ -18,8 +18,8 @@ use crate::protocol::reply::{
     Unregistered, View, ViewWithStatus,
 };
 use crate::protocol::request::{
-    Audit, ChildrenAtShutdown, Command, DEFAULT_AUDIT_LIMIT, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History,
-    IsProcessRunning, Items, List, Match, Quit, Reap, Register, Restart, SendSignal, Status, Target,
+    Audit, Command, DEFAULT_AUDIT_LIMIT, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History, IsProcessRunning, Items,
+    List, Match, Quit, Reap, Register, Restart, SendSignal, Status, Target,
 };
 use crate::protocol::{EndedBy, ErrorCode, Name, Origin, Signal, VERSION, WireError};
 use crate::subprocess::published::unix_seconds;
@@ -66,9 +66,12 @@ impl Service {
             Command::Logs(request) => encode(&self.logs(request).await?, id),
             Command::Audit(request) => encode(&self.audit(&request).await?, id),
             Command::Reload(request) => encode(&self.neighbours.upkeep.reload(request.dry_run).await?, id),
+            Command::Upgrade(_) => {
+                self.neighbours.upkeep.upgrade().await?;
+                encode(&Nothing {}, id)
+            }
             Command::Shutdown(request) => {
-                let ChildrenAtShutdown::Quit = request.children;
-                self.supervisor.leave();
+                self.neighbours.upkeep.shutdown(request.children)?;
                 encode(&Nothing {}, id)
             }
         }

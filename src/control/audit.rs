@@ -69,7 +69,7 @@ fn target(command: &Command) -> Option<String> {
         Command::Reap(request) => Some(request.name.to_string()),
         Command::Restart(request) => request.target().ok().map(one_of),
         Command::Signal(request) => Some(request.name.to_string()),
-        Command::Reload(_) | Command::Shutdown(_) => None,
+        Command::Reload(_) | Command::Upgrade(_) | Command::Shutdown(_) => None,
         Command::Ping(_)
         | Command::Info(_)
         | Command::List(_)

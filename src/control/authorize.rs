@@ -3,7 +3,7 @@
 use crate::protocol::{CommandName, ErrorCode, WireError};
 
 /// What a caller may do; each role may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Look.
     Read,
@@ -43,7 +43,12 @@ pub const fn needed(command: CommandName) -> Role {
         | CommandName::History
         | CommandName::Logs => Role::Read,
         CommandName::Execute | CommandName::Quit | CommandName::Reap | CommandName::Restart | CommandName::Signal => Role::Operate,
-        CommandName::Register | CommandName::Unregister | CommandName::Audit | CommandName::Reload | CommandName::Shutdown => Role::Admin,
+        CommandName::Register
+        | CommandName::Unregister
+        | CommandName::Audit
+        | CommandName::Reload
+        | CommandName::Upgrade
+        | CommandName::Shutdown => Role::Admin,
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`transport`]: ROUTER sockets in the runtime, envelopes, back-pressure; knows no command;
 //! - [`publisher`]: the PUB socket, for events;
 //! - [`service`]: decode → authorise → supervisor → reply; [`answers`]: each command's answer; [`logs`](self) that of `logs`;
+//! - [`repeats`]: what was asked before, pure; `once`: nothing of that is done twice;
 //! - [`upkeep`]: what only the daemon itself can do;
 //! - [`authorize`]: which role each command needs;
 //! - [`caller`]: who asks; [`audit`]: who had what changed;
@@ -13,8 +14,10 @@ pub mod audit;
 pub mod authorize;
 pub mod caller;
 mod logs;
+mod once;
 pub mod publisher;
 pub mod refusals;
+pub mod repeats;
 pub mod service;
 pub mod transport;
 pub mod upkeep;

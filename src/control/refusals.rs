@@ -1,7 +1,9 @@
 //! Every error of the rooms below, translated once: a code for programs, a sentence that names the thing and the remedy.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::protocol::envelope::RequestId;
 use crate::protocol::{Cause, Detail, ErrorCode, MISTAKES, Name, WireError};
 use crate::subprocess::gate::Closed;
 use crate::subprocess::spawn::Operation;
@@ -28,6 +30,13 @@ pub fn shutting_down() -> WireError {
     WireError::new(ErrorCode::ShuttingDown, "the daemon is leaving and takes no more commands that change something")
 }
 
+/// Another request of the same client has this id.
+pub fn other_request(id: &RequestId) -> WireError {
+    WireError::bad_request(format!(
+        "another request of this client was called {id}, with another command or other arguments; give each one an id of its own"
+    ))
+}
+
 /// A fault of ours.
 pub fn internal(what: &str) -> WireError {
     WireError::new(ErrorCode::Internal, format!("{what}; this is a fault of the daemon, its log says more"))
@@ -46,6 +55,7 @@ pub fn register(error: RegisterError) -> WireError {
             let message = format!("{name} is registered with another definition; say `replace: true` to put this one in its place");
             WireError::new(ErrorCode::AlreadyExists, message)
         }
+        RegisterError::Going(name) => WireError::new(ErrorCode::Busy, format!("{name} is being unregistered; try again")),
         RegisterError::Full(most) => {
             WireError::new(ErrorCode::Busy, format!("at most {most} sub-processes can be registered; unregister some that are not needed"))
         }
@@ -57,6 +67,10 @@ pub fn register(error: RegisterError) -> WireError {
         RegisterError::Cycle(cycle) => {
             WireError::bad_request(format!("register: the order would have a cycle, in which nobody could be the first: {cycle}"))
         }
+        RegisterError::Required { name, by } => {
+            let message = format!("register: {name}, which this definition no longer has, is required by {}", shown(&by));
+            WireError::bad_request(format!("{message}; unregister or redefine these first"))
+        }
         RegisterError::Leaving => shutting_down(),
         RegisterError::Command(name, error) => command(&name, error),
     }
@@ -65,15 +79,19 @@ pub fn register(error: RegisterError) -> WireError {
 /// So many names are told at most.
 const SHOWN_NAMES: usize = 10;
 
+fn shown(names: &BTreeSet<Name>) -> String {
+    let mut shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(Name::as_str).collect();
+    if names.len() > SHOWN_NAMES {
+        shown.push("…");
+    }
+    shown.join(", ")
+}
+
 /// `unregister` was refused.
 pub fn unregister(name: &Name, error: UnregisterError) -> WireError {
     match error {
         UnregisterError::Required(by) => {
-            let mut shown: Vec<&str> = by.iter().take(SHOWN_NAMES).map(Name::as_str).collect();
-            if by.len() > SHOWN_NAMES {
-                shown.push("…");
-            }
-            let message = format!("unregister: {name} is required by {}; unregister or redefine these first", shown.join(", "));
+            let message = format!("unregister: {name} is required by {}; unregister or redefine these first", shown(&by));
             WireError::bad_request(message)
         }
         UnregisterError::Command(error) => command(name, error),

@@ -21,7 +21,9 @@ use crate::supervisor::SupervisorHandle;
 use super::audit::{Audited, Auditor};
 use super::authorize::authorize;
 use super::caller::Caller;
+use super::once::{Came, Once};
 use super::refusals;
+use super::repeats::{Client, Key};
 use super::upkeep::{Definitions, Upkeep};
 
 /// What the daemon says of itself.
@@ -103,6 +105,7 @@ pub struct Service {
     pub(super) outputs: Outputs,
     pub(super) log_questions: Arc<Semaphore>,
     max_request_bytes: usize,
+    once: Once,
 }
 
 impl std::fmt::Debug for Service {
@@ -126,7 +129,7 @@ impl Service {
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
-        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, max_request_bytes }
+        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, max_request_bytes, once: Once::default() }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.
@@ -140,22 +143,40 @@ impl Service {
         }
         let decoded = codec::decode_request(&frame);
         drop(frame);
-        let (request_id, command) = match asked.decoded(decoded) {
+        let Request { request_id, client, command } = match asked.decoded(decoded) {
             Ok(request) => request,
             Err((request_id, error)) => return self.refuse(Asked { request_id: request_id.as_ref(), ..asked }, &error),
         };
-        let asked = Asked { request_id: request_id.as_ref(), ..asked };
+        let mut asked = Asked { request_id: request_id.as_ref(), ..asked };
         if let Err(error) = authorize(caller.role, command.name()) {
             return self.refuse(asked, &error);
         }
-        let answer = AssertUnwindSafe(self.carry_out(command, request_id.as_ref())).catch_unwind().await;
-        match answer.unwrap_or_else(|_| Err(refusals::internal("the command failed half-way"))) {
+        let answer = match known_by(&caller, client, request_id.as_ref(), &command) {
+            None => self.do_it(command, request_id.as_ref()).await,
+            Some(key) => {
+                let work = self.do_it(command.clone(), request_id.as_ref());
+                match self.once.answer(key, &command, work).await {
+                    Came::Done(answer) => answer,
+                    Came::Before(answer) => {
+                        // What changed something was the first one, and is kept as such.
+                        asked.audited = None;
+                        answer
+                    }
+                }
+            }
+        };
+        match answer {
             Ok(reply) => {
                 self.note(asked, None);
                 reply
             }
             Err(error) => self.refuse(asked, &error),
         }
+    }
+
+    async fn do_it(&self, command: Command, request_id: Option<&RequestId>) -> Answer {
+        let answer = AssertUnwindSafe(self.carry_out(command, request_id)).catch_unwind().await;
+        answer.unwrap_or_else(|_| Err(refusals::internal("the command failed half-way")))
     }
 
     /// The reply to a frame that is no request at all: not exactly one frame behind the delimiter.
@@ -172,7 +193,7 @@ impl Service {
             return self.refuse(asked, &error);
         }
         let request_id = match asked.decoded(codec::decode_request(frame)) {
-            Ok((request_id, _)) | Err((request_id, _)) => request_id,
+            Ok(Request { request_id, .. }) | Err((request_id, _)) => request_id,
         };
         self.refuse(Asked { request_id: request_id.as_ref(), ..asked }, &error)
     }
@@ -196,6 +217,19 @@ impl Service {
     }
 }
 
+/// What a request is known again by, where it may change something and its client can be told from all others.
+fn known_by(caller: &Caller, client: Option<Name>, request_id: Option<&RequestId>, command: &Command) -> Option<Key> {
+    if !command.name().changes_something() {
+        return None;
+    }
+    let client = match (client, &caller.identity) {
+        (Some(name), _) => Client::Named(name),
+        (None, Some(identity)) => Client::Connection { endpoint: caller.endpoint.clone(), identity: identity.clone() },
+        (None, None) => return None,
+    };
+    Some(Key { role: caller.role, client, request_id: request_id?.clone() })
+}
+
 /// A request on its way to its reply.
 struct Asked<'a> {
     began: Instant,
@@ -212,11 +246,11 @@ impl<'a> Asked<'a> {
     }
 
     /// Takes note of what the frame holds.
-    fn decoded(&mut self, decoded: Result<Request, Rejected>) -> Result<(Option<RequestId>, Command), (Option<RequestId>, WireError)> {
+    fn decoded(&mut self, decoded: Result<Request, Rejected>) -> Result<Request, (Option<RequestId>, WireError)> {
         match decoded {
-            Ok(Request { request_id, command }) => {
-                (self.command, self.audited) = (Some(command.name()), Audited::of(&command));
-                Ok((request_id, command))
+            Ok(request) => {
+                (self.command, self.audited) = (Some(request.command.name()), Audited::of(&request.command));
+                Ok(request)
             }
             Err(Rejected { request_id, command, error }) => {
                 (self.command, self.audited) = (command, Audited::of_word(command));

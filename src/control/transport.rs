@@ -129,6 +129,8 @@ impl Bound {
             socket.set_sndhwm(UNREAD_REPLIES)?;
             // A reply to a client that has left is an error that can be seen, not silence.
             socket.set_router_mandatory(true)?;
+            // A client that names its socket and connects anew is served, also while its former connection has not ended yet, as one that broke may not for long.
+            socket.set_router_handover(true)?;
             let resolved = bind(&socket, endpoint)?;
             Ok((socket, resolved))
         };

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::config::ConfigErrors;
 use crate::control::BindError;
@@ -80,6 +81,14 @@ pub enum StartError {
         /// PIDs of those that were still there at the very end.
         strays: Vec<u32>,
     },
+    /// The program that was to take over cannot be executed.
+    #[error("cannot execute {program}, which was to take over: {source}; everything that runs lives on, start a daemon that takes it over")]
+    Upgrade {
+        /// Which.
+        program: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The operating system refused something that every host has.
     #[error("{what}: {source}")]
     System {
@@ -95,11 +104,13 @@ impl StartError {
     pub fn reason(&self) -> ExitReason {
         match self {
             Self::Config(_) | Self::Register(_) => ExitReason::Config,
-            Self::StateDir(StateDirError::Unwritable { .. }) | Self::Store(_) | Self::RuntimeDir { .. } | Self::Groups(_) => ExitReason::Directory,
+            Self::StateDir(StateDirError::Unwritable { .. }) | Self::Store(_) | Self::RuntimeDir { .. } | Self::Groups(_) => {
+                ExitReason::Directory
+            }
             Self::StateDir(StateDirError::Held { .. }) => ExitReason::Held,
             Self::Control(_) => ExitReason::Control,
             Self::Metrics { .. } => ExitReason::Metrics,
-            Self::Families(_) | Self::LeftBehind { .. } | Self::System { .. } => ExitReason::Failure,
+            Self::Families(_) | Self::LeftBehind { .. } | Self::Upgrade { .. } | Self::System { .. } => ExitReason::Failure,
         }
     }
 }

@@ -42,7 +42,8 @@ impl Depository {
         let kept = Mutex::new(came_back.keys().cloned().collect());
         let messages = std::env::var_os("NOTIFY_SOCKET").and_then(|_| {
             let (messages, to_send) = channel();
-            let thread = std::thread::Builder::new().name("depository".into()).stack_size(128 << 10).spawn(move || to_send.iter().for_each(send));
+            let thread =
+                std::thread::Builder::new().name("depository".into()).stack_size(128 << 10).spawn(move || to_send.iter().for_each(send));
             thread.inspect_err(|error| tracing::warn!(%error, "no descriptors are kept for a later daemon")).ok().map(|_| messages)
         });
         Self { messages, kept }

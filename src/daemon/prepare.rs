@@ -12,13 +12,14 @@ use crate::config::{Cgroup, Config, Endpoint};
 use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
 use crate::control::{Bound, Limits, Publisher};
 use crate::protocol::reply::Capabilities;
-use crate::store::StateDir;
+use crate::store::{StateDir, Store};
 use crate::subprocess::containment::{Groups, Place};
 use crate::sys::cgroup::Controllers;
 use crate::sys::limits::{Nofile, raise_nofile};
 use crate::sys::{probe, reaper, signals};
 
 use super::exit::StartError;
+use super::handover::{LOCK, METRICS};
 use super::sockets::{SocketFile, bind_ipc};
 
 /// A daemon that holds all it needs and has started nothing.
@@ -52,10 +53,18 @@ pub fn first_of_all() -> Result<(), StartError> {
     signals::hold().map_err(|errno| StartError::System { what: "cannot hold signals back", source: errno.into() })
 }
 
+/// What can be seen beforehand of why a daemon with this configuration could not run; changes nothing.
+///
+/// # Errors
+/// A newer daemon has written the database.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    Ok(Store::check(&config.state_dir)?)
+}
+
 impl Prepared {
     /// Takes it all, or nothing. `kept` is what an earlier daemon had somebody keep.
-    pub fn take(config: Config, kept: HashMap<String, OwnedFd>) -> Result<Self, StartError> {
-        let state_dir = StateDir::take(&config.state_dir)?;
+    pub fn take(config: Config, mut kept: HashMap<String, OwnedFd>) -> Result<Self, StartError> {
+        let state_dir = StateDir::take(&config.state_dir, kept.remove(LOCK))?;
         let id = state_dir.id().map_err(|source| StartError::System { what: "cannot look at the state directory", source })?;
         // Everybody may pass through it: each socket guards itself by its own mode.
         DirBuilder::new()
@@ -89,7 +98,8 @@ impl Prepared {
                 Endpoint::Tcp { .. } => publisher.bind(&endpoint.to_string())?,
             }
         }
-        let metrics = config.metrics.listen.map(listen).transpose()?;
+        let listening = kept.remove(METRICS).map(TcpListener::from);
+        let metrics = config.metrics.listen.map(|address| listen(address, listening)).transpose()?;
 
         let subreaper = reaper::become_subreaper();
         if let Err(error) = &subreaper {
@@ -147,9 +157,16 @@ fn find_groups(wanted: &Cgroup, id: &str) -> Result<Option<KeptGroups>, StartErr
     }
 }
 
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+/// Listens there; goes on with what an earlier daemon handed over in this process, if that listens there.
+fn listen(address: SocketAddr, listening: Option<TcpListener>) -> Result<(TcpListener, SocketAddr), StartError> {
+    let is_it = |listener: &TcpListener| {
+        listener.local_addr().is_ok_and(|local| local == address || address.port() == 0 && local.ip() == address.ip())
+    };
     let open = || {
-        let listener = TcpListener::bind(address)?;
+        let listener = match listening.filter(is_it) {
+            Some(listening) => listening,
+            None => TcpListener::bind(address)?,
+        };
         listener.set_nonblocking(true)?;
         let resolved = listener.local_addr()?;
         Ok((listener, resolved))

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +17,7 @@ use crate::output::{self, Outputs};
 use crate::probe::Asker;
 use crate::procfs::{self, Forest};
 use crate::protocol::definition::Definition;
+use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{CommandName, Name, Origin, StateName};
 use crate::status::Monitor;
 use crate::store::{Farewell, History, InMemory, Opened, Store};
@@ -34,6 +36,7 @@ use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 
 use super::bridge::{Bridge, StoreWatcher, snapshot, tell_set_aside};
 use super::exit::StartError;
+use super::handover::{self, After, METRICS, Rest};
 use super::kept::Depository;
 use super::prepare::Prepared;
 use super::publish::publish;
@@ -55,7 +58,6 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     user1: Signal,
-    user2: Signal,
 }
 
 impl Signals {
@@ -64,18 +66,16 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// The next one that asks the daemon to leave. The others would end a program that does not know them; here they do nothing.
+    /// The next one that asks the daemon to leave. The other would end a program that does not know it; here it does nothing.
     async fn leave(&mut self) -> &'static str {
         loop {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.user1.recv() => "SIGUSR1",
-                _ = self.user2.recv() => "SIGUSR2",
             };
             tracing::warn!(signal = ignored, "this signal means nothing to this version, it is ignored");
         }
@@ -97,13 +97,25 @@ fn uuid_node() -> [u8; 6] {
 
 impl Prepared {
     /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
-    pub async fn run(self, telemetry: Telemetry) -> Result<(), StartError> {
+    pub async fn run(self, telemetry: Telemetry) -> Result<After, StartError> {
         let Self {
-            mut config, id, kept, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context
+            mut config,
+            id,
+            kept,
+            bound,
+            publisher,
+            metrics,
+            nofile,
+            capabilities,
+            groups,
+            socket_files,
+            state_dir,
+            _context: context,
         } = self;
         let started = Instant::now();
         let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
         let hangup = signal(SignalKind::hangup()).map_err(system("cannot listen to signals"))?;
+        let user2 = signal(SignalKind::user_defined2()).map_err(system("cannot listen to signals"))?;
         sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
         let node = uuid_node();
         let uuid = uuid::Uuid::now_v1(&node).to_string();
@@ -133,7 +145,7 @@ impl Prepared {
         let supervisor = SupervisorHandle::new(|gate| Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
-            spawner,
+            spawner: spawner.clone(),
             mains: mains.clone(),
             gate,
             vigil: vigil.clone(),
@@ -146,9 +158,9 @@ impl Prepared {
         });
 
         let mut background = JoinSet::new();
-        let reporter = Arc::new(bridge.clone());
+        let (reporter, woken) = (Arc::new(bridge.clone()), reaped.clone());
         background.spawn(async move {
-            if let Err(error) = orphans::reap(mains, reaped, reporter).await {
+            if let Err(error) = orphans::reap(mains, woken, reporter).await {
                 tracing::error!(%error, "orphans are not reaped");
             }
         });
@@ -167,6 +179,7 @@ impl Prepared {
         let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
         let (closing, closing_seen) = watch::channel(false);
         let mut doors = JoinSet::new();
+        let listening = metrics.as_ref().and_then(|(listener, _)| listener.as_fd().try_clone_to_owned().ok());
         let metrics_endpoint = metrics.as_ref().map(|(_, address)| format!("http://{address}/metrics"));
         if let Some((listener, _)) = metrics {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(system("cannot wait for scrapes"))?;
@@ -216,14 +229,15 @@ impl Prepared {
             telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
         }
         let max_request_bytes = config.control.max_request_bytes;
-        let keeper = Keeper::new(supervisor.clone(), config, readiness.subscribe());
+        let keeper = Keeper::new(supervisor.clone(), config, readiness.subscribe(), spawner.clone(), reaped.clone());
         background.spawn(keeper.clone().heed(hangup, bridge.clone()));
+        background.spawn(keeper.clone().heed_upgrade(user2, bridge.clone()));
         let (trail, bridge) = (bridge.clone(), Arc::new(bridge));
         let neighbours = Neighbours {
             observer: bridge.clone(),
             records: bridge.clone(),
             auditor: bridge.clone(),
-            upkeep: Arc::new(keeper),
+            upkeep: Arc::new(keeper.clone()),
             definitions: bridge,
         };
         let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, max_request_bytes, neighbours, outputs));
@@ -237,7 +251,7 @@ impl Prepared {
             });
         }
 
-        let asked = tokio::select! {
+        let (asked, children) = tokio::select! {
             asked = asked_to_leave(&mut signals, &supervisor, &trail) => asked,
             () = start_all(&supervisor, to_start) => {
                 tracing::info!(
@@ -251,16 +265,29 @@ impl Prepared {
         };
 
         readiness.send_replace(Readiness::Stopping);
-        service_manager::stopping();
-        tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
-        // Whoever comes after a daemon that is killed from here on begins anew.
-        drop(store.leave(Farewell::Quit));
-        let left = leave_all(&supervisor, &mut signals).await;
-        if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
-            tracing::warn!("a program that asked a sub-process does not end");
-        }
-        let strays = strays::end(&forest).await;
-        drop(tokio::task::spawn_blocking(move || drop(groups)).await);
+        let (left, strays, mut descriptors) = match children {
+            ChildrenAtShutdown::Quit => {
+                service_manager::stopping();
+                // Whoever comes after a daemon that is killed from here on begins anew.
+                drop(store.leave(Farewell::Quit));
+                tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
+                let left = leave_all(&supervisor, &mut signals).await;
+                if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
+                    tracing::warn!("a program that asked a sub-process does not end");
+                }
+                let strays = strays::end(&forest).await;
+                drop(tokio::task::spawn_blocking(move || drop(groups)).await);
+                (left, strays, Vec::new())
+            }
+            ChildrenAtShutdown::Keep => {
+                match keeper.successor() {
+                    Some(_) => service_manager::reloading(),
+                    None => service_manager::stopping(),
+                }
+                tracing::info!(asked, "leaving, sub-processes are left to the next daemon");
+                (Left::default(), Vec::new(), handover::let_go(&supervisor, &spawner, groups).await)
+            }
+        };
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
@@ -270,20 +297,28 @@ impl Prepared {
         drop(socket_files);
         // Closing the context waits for replies that are on their way, for as long as the sockets linger.
         drop(tokio::task::spawn_blocking(move || drop(context)).await);
+        if children == ChildrenAtShutdown::Keep {
+            let next = keeper.successor().map(|successor| {
+                descriptors.extend(listening.map(|fd| (METRICS.to_owned(), fd)));
+                (successor, descriptors)
+            });
+            return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, next })));
+        }
         drop(tokio::task::spawn_blocking(move || store.close(Farewell::Quit)).await);
         tracing::info!(quit = left.quit, "left");
         drop(state_dir);
         if left.survivors > 0 || !strays.is_empty() {
             return Err(StartError::LeftBehind { survivors: left.survivors, strays });
         }
-        Ok(())
+        Ok(After::Quit)
     }
 }
 
 /// The UUIDs of all runs that are not over.
 fn runs_of(supervisor: &SupervisorHandle) -> HashSet<String> {
     let published = supervisor.all().into_iter().map(|handle| handle.published());
-    let with_run = published.filter(|published| !matches!(published.state, StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost));
+    let with_run = published
+        .filter(|published| !matches!(published.state, StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost));
     with_run.filter_map(|published| published.run.as_ref().map(|run| run.uuid.clone())).collect()
 }
 
@@ -345,13 +380,13 @@ async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, St
     Ok(opened.map_err(io::Error::other).map_err(system("cannot open the database"))??)
 }
 
-async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> &'static str {
+async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> (&'static str, ChildrenAtShutdown) {
     tokio::select! {
         signal = signals.leave() => {
             trail.audit_signal(CommandName::Shutdown, None);
-            signal
+            (signal, ChildrenAtShutdown::Quit)
         }
-        () = supervisor.asked_to_leave() => "shutdown",
+        children = supervisor.asked_to_leave() => ("shutdown", children),
     }
 }
 

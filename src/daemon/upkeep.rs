@@ -1,21 +1,26 @@
-//! Reading the configuration again: the file becomes definitions, the supervisor puts them in place, and whoever asked is told what that came to.
+//! Reading the configuration again: the file becomes definitions, the supervisor puts them in place, and whoever asked is told what that came to. And
+//! what else is asked of the daemon itself: to leave, and to let another program take over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::control::{Upkeep, refusals};
 use crate::protocol::reply::Reloaded;
+use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{CommandName, WireError};
+use crate::subprocess::spawn::Spawner;
 use crate::supervisor::{Replaced, SupervisorHandle};
 use crate::telemetry::Readiness;
 
 use super::bridge::Bridge;
-use super::service_manager;
+use super::handover::Successor;
+use super::{service_manager, upgrade};
 
 /// The daemon's care for itself.
 #[derive(Clone, Debug)]
@@ -30,12 +35,43 @@ struct Kept {
     readiness: watch::Receiver<Readiness>,
     /// One reload follows the other, reading included: what was read first is put in place first.
     turn: tokio::sync::Mutex<()>,
+    /// The program that would take over in this process.
+    successor: Option<Successor>,
+    /// Who starts it to see whether it is fit for that.
+    spawner: Spawner,
+    reaped: Arc<Notify>,
+    /// It is to take over.
+    upgrading: AtomicBool,
 }
 
 impl Keeper {
-    /// Over this supervisor, which has what this configuration defines.
-    pub fn new(supervisor: SupervisorHandle, config: Config, readiness: watch::Receiver<Readiness>) -> Self {
-        Self(Arc::new(Kept { supervisor, config, readiness, turn: tokio::sync::Mutex::default() }))
+    /// Over this supervisor, which has what this configuration defines, and starts its processes with `spawner`.
+    pub fn new(
+        supervisor: SupervisorHandle,
+        config: Config,
+        readiness: watch::Receiver<Readiness>,
+        spawner: Spawner,
+        reaped: Arc<Notify>,
+    ) -> Self {
+        let (turn, successor, upgrading) = (tokio::sync::Mutex::default(), Successor::of_this(), AtomicBool::new(false));
+        Self(Arc::new(Kept { supervisor, config, readiness, turn, successor, spawner, reaped, upgrading }))
+    }
+
+    /// The program that is to take over once this daemon has left.
+    pub fn successor(&self) -> Option<Successor> {
+        self.0.successor.clone().filter(|_| self.0.upgrading.load(Ordering::Acquire))
+    }
+
+    /// Upgrades when the daemon is sent this signal, as often as that is refused.
+    pub async fn heed_upgrade(self, mut user2: Signal, trail: Bridge) {
+        while user2.recv().await.is_some() {
+            tracing::info!(signal = "SIGUSR2", "the program that is installed now is to take over");
+            let result = self.upgrade().await;
+            if let Err(error) = &result {
+                tracing::error!(error = error.message, "nothing was changed");
+            }
+            trail.audit_signal(CommandName::Upgrade, result.as_ref().err());
+        }
     }
 
     /// Reloads whenever the daemon is sent this signal, for as long as it lives. What went wrong is in the log and in the audit trail.
@@ -109,6 +145,27 @@ impl Upkeep for Keeper {
         };
         // A task of its own: whoever asked may go away, and the service manager waits for the end.
         tokio::spawn(work).map(|done| done.unwrap_or_else(|_| Err(refusals::internal("the reload failed half-way")))).boxed()
+    }
+
+    fn upgrade(&self) -> BoxFuture<'static, Result<(), WireError>> {
+        let keeper = self.clone();
+        let work = async move {
+            let Kept { successor, supervisor, spawner, reaped, upgrading, turn, .. } = &*keeper.0;
+            let _turn = turn.lock().await;
+            let refused = |why: String| WireError::bad_request(format!("upgrade: {why}; this daemon goes on"));
+            let successor = successor.as_ref().ok_or_else(|| refused("it is not known where the program of this daemon is".to_owned()))?;
+            upgrade::check(successor, spawner, reaped).await.map_err(refused)?;
+            upgrading.store(true, Ordering::Release);
+            supervisor.leave(ChildrenAtShutdown::Keep);
+            Ok(())
+        };
+        // A task of its own: whoever asked may go away.
+        tokio::spawn(work).map(|done| done.unwrap_or_else(|_| Err(refusals::internal("the upgrade failed half-way")))).boxed()
+    }
+
+    fn shutdown(&self, children: ChildrenAtShutdown) -> Result<(), WireError> {
+        self.0.supervisor.leave(children);
+        Ok(())
     }
 }
 

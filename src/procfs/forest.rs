@@ -22,8 +22,8 @@ use super::table::Table;
 /// The variable that names its run to a process and, by inheritance, to its descendants; its value is the run's UUID.
 pub const MARKER: &str = "PROCMAN_UUID";
 
-/// The variable that says whose a process is: `ID/NAME` for a run of this sub-process of the daemon with this id, `ID/NAME/program` for what the
-/// daemon itself asks of it. It tells a later daemon with the same id what it knows nothing else of.
+/// The variable that says whose a process is: `ID/NAME/PID` for a run of this sub-process of the daemon with this id, whose main process was made with
+/// this PID; `ID/NAME/program/PID` for what the daemon itself asks of it. It tells a later daemon with the same id what it knows nothing else of.
 pub const OWNER: &str = "PROCMAN_RUN";
 
 /// The trees of all runs.
@@ -160,7 +160,8 @@ impl Forest {
             let run = if has_groups { group::run_of(process.pid, is_run) } else { None }.or_else(|| environ.marker(process));
             // Others have many children, hardly any of them ours: each is asked twice, as it may just be executing its program.
             if stat.ppid != self.daemon && run.as_deref().is_none_or(|run| !is_run(run)) {
-                let seen_before = before.as_ref().is_some_and(|before| before.table.get(process.pid).is_some_and(|s| s.identity() == process));
+                let seen_before =
+                    before.as_ref().is_some_and(|before| before.table.get(process.pid).is_some_and(|s| s.identity() == process));
                 if seen_before {
                     strangers.insert(process);
                 }
@@ -315,8 +316,8 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::procfs::testing::{PYTHON, TestProcess, until};
     use crate::procfs::is_gone;
+    use crate::procfs::testing::{PYTHON, TestProcess, until};
     use nix::sys::wait::waitpid;
     use nix::unistd::Pid;
     use std::process::{Command, Stdio};

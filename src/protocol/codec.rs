@@ -22,15 +22,17 @@ use super::request::{Command, Register};
 use super::{MAX_DEPTH, VERSION};
 
 /// Keys of a request that are no argument of its command.
-const ENVELOPE_KEYS: &[&str] = &["command", "request_id", "version"];
+const ENVELOPE_KEYS: &[&str] = &["command", "request_id", "client", "version"];
 /// The same for `register`, whose other keys are those of the definition.
-const REGISTER_KEYS: &[&str] = &["command", "request_id", "version", "name", "replace"];
+const REGISTER_KEYS: &[&str] = &["command", "request_id", "client", "version", "name", "replace"];
 
 /// A request that was understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// What the client calls it.
     pub request_id: Option<RequestId>,
+    /// What it calls itself, across connections.
+    pub client: Option<Name>,
     /// What it asks.
     pub command: Command,
 }
@@ -58,7 +60,7 @@ pub fn decode_request(frame: &[u8]) -> Result<Request, Rejected> {
             });
         }
     };
-    let Envelope { command, request_id, version } = envelope;
+    let Envelope { command, request_id, client, version } = envelope;
     let reject = |request_id: &Option<Result<RequestId, String>>, command, error| Rejected {
         request_id: request_id.as_ref().and_then(|id| id.as_ref().ok()).cloned(),
         command,
@@ -66,6 +68,9 @@ pub fn decode_request(frame: &[u8]) -> Result<Request, Rejected> {
     };
     if let Some(Err(message)) = &request_id {
         return Err(reject(&request_id, None, WireError::bad_request(format!("`request_id`: {message}"))));
+    }
+    if let Some(Err(message)) = &client {
+        return Err(reject(&request_id, None, WireError::bad_request(format!("`client`: {message}"))));
     }
     match version {
         None | Some(Ok(VERSION)) => {}
@@ -93,7 +98,7 @@ pub fn decode_request(frame: &[u8]) -> Result<Request, Rejected> {
         },
     };
     match decode_command(name, frame) {
-        Ok(command) => Ok(Request { request_id: request_id.and_then(Result::ok), command }),
+        Ok(command) => Ok(Request { request_id: request_id.and_then(Result::ok), client: client.and_then(Result::ok), command }),
         Err(message) => Err(reject(&request_id, Some(name), WireError::bad_request(format!("{name}: {message}")))),
     }
 }
@@ -125,6 +130,7 @@ fn decode_command(name: CommandName, frame: &[u8]) -> Result<Command, String> {
         CommandName::Audit => Command::Audit(arguments(frame)?),
         CommandName::Logs => Command::Logs(arguments(frame)?),
         CommandName::Reload => Command::Reload(arguments(frame)?),
+        CommandName::Upgrade => Command::Upgrade(arguments(frame)?),
         CommandName::Shutdown => Command::Shutdown(arguments(frame)?),
     })
 }
@@ -189,6 +195,7 @@ fn explain(error: &rmp_serde::decode::Error) -> String {
 struct Envelope<'de> {
     command: Option<Result<Cow<'de, str>, String>>,
     request_id: Option<Result<RequestId, String>>,
+    client: Option<Result<Name, String>>,
     version: Option<Result<u64, String>>,
 }
 
@@ -209,7 +216,7 @@ impl<'de> Visitor<'de> for EnvelopeSeed {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
-        let mut envelope = Envelope { command: None, request_id: None, version: None };
+        let mut envelope = Envelope { command: None, request_id: None, client: None, version: None };
         while let Some(key) = map.next_key_seed(KeySeed)? {
             let twice = match key.as_ref() {
                 "command" => envelope
@@ -225,6 +232,13 @@ impl<'de> Visitor<'de> for EnvelopeSeed {
                         Loose::Unsigned(number) => Ok(number),
                         Loose::Text(_) | Loose::Signed(_) | Loose::Other => Err("a number is expected"),
                     }))
+                    .is_some(),
+                "client" => envelope
+                    .client
+                    .replace(match map.next_value::<Loose<'de>>()? {
+                        Loose::Text(text) => text.parse::<Name>().map_err(|error| error.to_string()),
+                        Loose::Unsigned(_) | Loose::Signed(_) | Loose::Other => Err("a string is expected".to_owned()),
+                    })
                     .is_some(),
                 "request_id" => envelope
                     .request_id
@@ -418,41 +432,50 @@ pub fn encode_error(error: &WireError, request_id: Option<&RequestId>) -> Result
     Ok(rmp_serde::to_vec_named(&Failure { success: false, error, request_id })?)
 }
 
-/// Writes a request, for a client.
+/// Writes a request, for a client that does not name itself.
 pub fn encode_request(command: &Command, request_id: Option<&RequestId>) -> Result<Vec<u8>, CodecError> {
+    encode_request_of(command, request_id, None)
+}
+
+/// Writes a request, for a client.
+pub fn encode_request_of(command: &Command, request_id: Option<&RequestId>, client: Option<&Name>) -> Result<Vec<u8>, CodecError> {
     #[derive(Serialize)]
     struct Frame<'a, T> {
         command: CommandName,
         #[serde(skip_serializing_if = "Option::is_none")]
         request_id: Option<&'a RequestId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<&'a Name>,
         #[serde(flatten)]
         arguments: &'a T,
     }
-    fn frame<T: Serialize>(command: CommandName, request_id: Option<&RequestId>, arguments: &T) -> Result<Vec<u8>, CodecError> {
-        Ok(rmp_serde::to_vec_named(&Frame { command, request_id, arguments })?)
+    /// What is common to all requests, and the command.
+    type Common<'a> = (CommandName, Option<&'a RequestId>, Option<&'a Name>);
+    fn frame<T: Serialize>((command, request_id, client): Common<'_>, arguments: &T) -> Result<Vec<u8>, CodecError> {
+        Ok(rmp_serde::to_vec_named(&Frame { command, request_id, client, arguments })?)
     }
-    let name = command.name();
+    let common = (command.name(), request_id, client);
     match command {
-        Command::Ping(a) | Command::Info(a) | Command::Zombies(a) => frame(name, request_id, a),
-        Command::Register(a) => frame(name, request_id, a),
+        Command::Ping(a) | Command::Info(a) | Command::Zombies(a) | Command::Upgrade(a) => frame(common, a),
+        Command::Register(a) => frame(common, a),
         Command::Unregister(a) | Command::IsRunning(a) | Command::Exists(a) | Command::Returncode(a) | Command::Children(a) => {
-            frame(name, request_id, a)
+            frame(common, a)
         }
-        Command::Execute(a) => frame(name, request_id, a),
-        Command::Quit(a) => frame(name, request_id, a),
-        Command::Reap(a) => frame(name, request_id, a),
-        Command::Restart(a) => frame(name, request_id, a),
-        Command::Signal(a) => frame(name, request_id, a),
-        Command::List(a) => frame(name, request_id, a),
-        Command::Status(a) => frame(name, request_id, a),
-        Command::Processes(a) | Command::ProcessInfo(a) => frame(name, request_id, a),
-        Command::IsProcessRunning(a) => frame(name, request_id, a),
-        Command::Events(a) => frame(name, request_id, a),
-        Command::History(a) => frame(name, request_id, a),
-        Command::Audit(a) => frame(name, request_id, a),
-        Command::Logs(a) => frame(name, request_id, a),
-        Command::Reload(a) => frame(name, request_id, a),
-        Command::Shutdown(a) => frame(name, request_id, a),
+        Command::Execute(a) => frame(common, a),
+        Command::Quit(a) => frame(common, a),
+        Command::Reap(a) => frame(common, a),
+        Command::Restart(a) => frame(common, a),
+        Command::Signal(a) => frame(common, a),
+        Command::List(a) => frame(common, a),
+        Command::Status(a) => frame(common, a),
+        Command::Processes(a) | Command::ProcessInfo(a) => frame(common, a),
+        Command::IsProcessRunning(a) => frame(common, a),
+        Command::Events(a) => frame(common, a),
+        Command::History(a) => frame(common, a),
+        Command::Audit(a) => frame(common, a),
+        Command::Logs(a) => frame(common, a),
+        Command::Reload(a) => frame(common, a),
+        Command::Shutdown(a) => frame(common, a),
     }
 }
 

@@ -95,6 +95,8 @@ words! {
         Logs = "logs",
         /// Read the configuration again, and do what differs.
         Reload = "reload",
+        /// Put the program that is installed now in the place of the one that runs.
+        Upgrade = "upgrade",
         /// Leave, after the sub-processes have been quit.
         Shutdown = "shutdown",
     }
@@ -112,6 +114,7 @@ impl CommandName {
             | Self::Restart
             | Self::Signal
             | Self::Reload
+            | Self::Upgrade
             | Self::Shutdown => true,
             Self::Ping
             | Self::Info
@@ -222,9 +225,9 @@ words! {
     Origin {
         /// A client, by `execute`.
         Execute = "execute",
-        /// A client, by `restart`.
+        /// A client, by `restart`, or by a `reload` that changed it.
         Restart = "restart",
-        /// The daemon, at its own start.
+        /// The daemon, at its own start, or at a `reload` that brought it.
         Autostart = "autostart",
         /// The restart policy.
         Policy = "policy",
@@ -244,9 +247,9 @@ words! {
         Quit = "quit",
         /// A client, by `reap`.
         Reap = "reap",
-        /// A client, by `restart`.
+        /// A client, by `restart`, or by a `reload` that changed it.
         Restart = "restart",
-        /// A client, by `unregister`.
+        /// A client, by `unregister`, or by a `reload` of a file that has it no more.
         Unregister = "unregister",
         /// Its health check.
         Health = "health",

@@ -58,6 +58,8 @@ pub enum Command {
     Logs(Logs),
     /// See [`CommandName::Reload`].
     Reload(Reload),
+    /// See [`CommandName::Upgrade`].
+    Upgrade(NoArgs),
     /// See [`CommandName::Shutdown`].
     Shutdown(Shutdown),
 }
@@ -90,6 +92,7 @@ impl Command {
             Self::Audit(_) => CommandName::Audit,
             Self::Logs(_) => CommandName::Logs,
             Self::Reload(_) => CommandName::Reload,
+            Self::Upgrade(_) => CommandName::Upgrade,
             Self::Shutdown(_) => CommandName::Shutdown,
         }
     }
@@ -454,6 +457,8 @@ pub enum ChildrenAtShutdown {
     /// They are quit, in the reverse of the order in which they depend on each other.
     #[default]
     Quit,
+    /// They go on, and the next daemon takes them over.
+    Keep,
 }
 
 /// Arguments of `shutdown`.

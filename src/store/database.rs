@@ -240,6 +240,12 @@ pub(super) fn peek(path: &Path) -> Result<Contents, Failure> {
     }
 }
 
+/// Whether its schema is one that this build knows.
+pub(super) fn version(path: &Path) -> Result<(), Failure> {
+    let connection = reader(path).map_err(|error| Failure::of_reading(&error))?;
+    identify(&connection).map(drop)
+}
+
 /// A connection of its own that only reads.
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)

@@ -86,6 +86,18 @@ impl Store {
         Self::open_bounded(state_dir, watcher, Bounds::default())
     }
 
+    /// Whether this build can read the database of this state directory, if there is one; changes nothing.
+    ///
+    /// # Errors
+    /// A newer daemon wrote it. What else is wrong with it, opening it tells, and mends.
+    pub fn check(state_dir: &Path) -> Result<(), StoreError> {
+        let path = state_dir.join(FILE);
+        match database::version(&path) {
+            Err(failure @ Failure::Newer(_)) => Err(failure.error(&path)),
+            Ok(()) | Err(Failure::Damaged(_) | Failure::Hindered { .. }) => Ok(()),
+        }
+    }
+
     pub(super) fn open_bounded(state_dir: &Path, watcher: Arc<dyn Watcher>, bounds: Bounds) -> Result<Opened, StoreError> {
         // SQLite is told not to follow a link to another database; the directory may well lie behind one.
         let path = fs::canonicalize(state_dir).unwrap_or_else(|_| state_dir.to_owned()).join(FILE);

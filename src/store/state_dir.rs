@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -36,11 +37,21 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory where it is missing, and takes it: flock(2) on its file `lock`, which the kernel gives back however the daemon ends.
-    pub fn take(path: &Path) -> Result<Self, StateDirError> {
+    /// Makes the directory where it is missing, and takes it: flock(2) on its file `lock`, which the kernel gives back however the daemon ends. `kept`
+    /// is the lock that an earlier daemon handed over in this process.
+    pub fn take(path: &Path, kept: Option<OwnedFd>) -> Result<Self, StateDirError> {
         let unwritable = |source| StateDirError::Unwritable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unwritable)?;
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("lock")).map_err(unwritable)?;
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("lock"));
+        let is_it = |file: &File| -> io::Result<bool> {
+            let (kept, there) = (file.metadata()?, std::fs::metadata(path.join("lock"))?);
+            Ok((kept.dev(), kept.ino()) == (there.dev(), there.ino()))
+        };
+        // What is locked through the same open file is locked already, and not refused.
+        let file = match kept.map(File::from).filter(|file| is_it(file).unwrap_or(false)) {
+            Some(kept) => kept,
+            None => open().map_err(unwritable)?,
+        };
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
@@ -69,6 +80,13 @@ impl StateDir {
         Ok(format!("{:x}-{:x}", directory.dev(), directory.ino()))
     }
 
+    /// The lock, still held, for the daemon that takes over in this process. `None` where it cannot be handed over: it is given back then.
+    pub fn into_lock(self) -> Option<OwnedFd> {
+        let fd = self._lock.as_fd().try_clone_to_owned().ok()?;
+        std::mem::forget(self._lock); // dropped, it would be unlocked for both
+        Some(fd)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -83,16 +101,16 @@ mod tests {
     fn it_is_held_by_one_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
-        let held = StateDir::take(&path).unwrap();
-        let error = StateDir::take(&path).unwrap_err();
+        let held = StateDir::take(&path, None).unwrap();
+        let error = StateDir::take(&path, None).unwrap_err();
         assert!(matches!(&error, StateDirError::Held { pid: Some(pid), .. } if *pid == std::process::id()), "{error}");
         drop(held);
-        assert_eq!(StateDir::take(&path).unwrap().path(), path);
+        assert_eq!(StateDir::take(&path, None).unwrap().path(), path);
     }
 
     #[test]
     fn a_place_that_cannot_be_written_is_named() {
-        let error = StateDir::take(Path::new("/proc/procman")).unwrap_err().to_string();
+        let error = StateDir::take(Path::new("/proc/procman"), None).unwrap_err().to_string();
         assert!(error.contains("/proc/procman") && error.contains("daemon.state_dir"), "{error}");
     }
 }

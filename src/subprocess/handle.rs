@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::protocol::reply::{Ended, Executed};
 use crate::protocol::{EndedBy, Name, Origin, Signal, StateName};
 
-use super::adopt::{Adoption, HandedOver};
 use super::actor::{Answered, Message, Shared};
+use super::adopt::{Adoption, HandedOver};
 use super::gate::Closed;
 use super::machine::{Answer, Refusal, TreeReport};
 use super::published::Published;

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 
+use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{EndedBy, Name};
 use crate::subprocess::machine::KILL_WAIT;
 use crate::subprocess::{CommandError, SubProcessHandle};
@@ -33,7 +34,7 @@ impl SupervisorHandle {
     ///
     /// `progress` is called at the beginning and after each one, with how many are left.
     pub async fn quit_all(&self, mut hurry: watch::Receiver<bool>, mut progress: impl FnMut(usize)) -> Left {
-        self.leave();
+        self.leave(ChildrenAtShutdown::Quit);
         let mut rest: BTreeMap<Name, SubProcessHandle> = self.all().into_iter().map(|handle| (handle.name().clone(), handle)).collect();
         // Nothing may come back while its turn has not come.
         join_all(rest.values().map(SubProcessHandle::no_more_starts)).await;

@@ -128,6 +128,11 @@ impl Order {
         }
     }
 
+    /// Whether it is in it.
+    pub fn contains(&self, name: &Name) -> bool {
+        self.says.contains_key(name)
+    }
+
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
         self.says.keys()
@@ -138,10 +143,20 @@ impl Order {
         if let Some((name, _)) = self.says.get_key_value(said) {
             return vec![name];
         }
+        self.instances(said).collect()
+    }
+
+    /// All whose names are those of instances of this one.
+    fn instances<'a>(&'a self, base: &str) -> impl Iterator<Item = &'a Name> {
         // A digit follows: `:` is the character behind `9`.
-        let (first, behind) = (format!("{said}@0"), format!("{said}@:"));
+        let (first, behind) = (format!("{base}@0"), format!("{base}@:"));
         let range = self.says.range::<str, _>((Bound::Included(first.as_str()), Bound::Excluded(behind.as_str())));
-        range.map(|(name, _)| name).filter(|name| base_of(name) == Some(said)).collect()
+        range.map(|(name, _)| name).filter(move |name| base_of(name) == Some(base))
+    }
+
+    /// The one that bears a name, and its instances: all that a definition of this name may stand for.
+    pub fn family<'a>(&'a self, name: &Name) -> impl Iterator<Item = &'a Name> {
+        self.says.get_key_value(name).map(|(name, _)| name).into_iter().chain(self.instances(name.as_str()))
     }
 
     /// The names that one says and nobody bears.
@@ -150,9 +165,9 @@ impl Order {
         says.filter(|(said, _)| self.stands_for(said.as_str()).is_empty()).map(|(said, link)| (*link, said.clone())).collect()
     }
 
-    /// Those who say a name themselves, or the name that it is an instance of.
+    /// Those who say a name themselves, or the name that it is an instance of: of one that is none any more nobody says that.
     fn followers<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = (&'a str, &'a BTreeMap<Name, Link>)> {
-        let by_base = base_of(name).filter(|base| !self.says.contains_key(*base));
+        let by_base = base_of(name).filter(|base| self.says.contains_key(name) && !self.says.contains_key(*base));
         [Some(name.as_str()), by_base].into_iter().flatten().filter_map(|said| self.said_by.get(said).map(|by| (said, by)))
     }
 
@@ -160,6 +175,16 @@ impl Order {
     pub fn required_by(&self, name: &Name) -> BTreeSet<Name> {
         let all = self.followers(name).flat_map(|(_, by)| by);
         all.filter(|(by, link)| **link == Link::Requires && *by != name).map(|(by, _)| by.clone()).collect()
+    }
+
+    /// One of these, all of which are to go, and who would be without all that a name they require stands for; none where nobody would.
+    pub fn bereft(&self, going: &BTreeSet<Name>) -> Option<(Name, BTreeSet<Name>)> {
+        going.iter().find_map(|name| {
+            let lost = self.followers(name).filter(|(said, _)| self.stands_for(said).into_iter().all(|name| going.contains(name)));
+            let requiring = lost.flat_map(|(_, by)| by).filter(|(by, link)| **link == Link::Requires && !going.contains(*by));
+            let by: BTreeSet<Name> = requiring.map(|(by, _)| by.clone()).collect();
+            (!by.is_empty()).then(|| (name.clone(), by))
+        })
     }
 
     /// Everybody who cannot be without one of these, except themselves.

@@ -59,6 +59,8 @@ impl Change {
             stop_request: _,
             stop_signal: _,
             stop_timeout: _,
+            // Whose instance it is tells of no process.
+            definition: _,
         } = old;
         let same = *cmd == new.cmd
             && *args == new.args

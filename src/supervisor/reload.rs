@@ -16,9 +16,10 @@ use crate::subprocess::actor;
 use crate::subprocess::{CommandError, Launch, Spec, SubProcessHandle};
 
 use super::SupervisorHandle;
+use super::definitions::MAX_REGISTERED;
 use super::order::{self, Cycle, Link, Order};
 use super::plan::Plan;
-use super::registry::{MAX_REGISTERED, Registered};
+use super::registry::Registered;
 use super::start::{How, Restarting};
 
 /// Why a configuration was not put in place. Nothing has changed.

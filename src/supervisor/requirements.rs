@@ -78,8 +78,10 @@ impl SupervisorHandle {
             return;
         }
         let Some(handle) = self.get(name.as_str()) else { return };
-        let Standing::Gone(state) = standing(&handle.published()) else { return };
+        // In this order: nobody is started before what it requires, so of one that is still gone now these are what it left behind. The other way
+        // round it might have been started again in between, and be the reason why they run.
         let dependents = self.dependents([name]);
+        let Standing::Gone(state) = standing(&handle.published()) else { return };
         if dependents.iter().all(|dependent| is_at_rest(&dependent.published())) {
             return;
         }

@@ -1,7 +1,13 @@
-//! Descriptors that were handed to this process at its start (sd_listen_fds(3)).
+//! Descriptors that were handed to this process at its start (sd_listen_fds(3)), and that it hands to the program that takes its place.
 
 use std::collections::HashMap;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use super::check;
 
@@ -33,4 +39,32 @@ pub fn take() -> HashMap<String, OwnedFd> {
         taken.entry(names.get(offset).cloned().unwrap_or_default()).or_insert(fd);
     }
     taken
+}
+
+/// Executes a program in this process, which takes these with [`take`]. Nothing of this program may be running any more but the calling thread.
+///
+/// # Errors
+/// The program cannot be executed; some descriptors of this process may have been closed by then, so it can do nothing but end.
+pub fn execute(program: &Path, arguments: &[OsString], descriptors: Vec<(String, OwnedFd)>) -> io::Result<Infallible> {
+    let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
+    let names: Vec<&str> = descriptors.iter().map(|(name, _)| name.as_str()).collect();
+    let names = names.join(":");
+    // First out of the way of the numbers that they get, then there.
+    let mut moved = Vec::with_capacity(descriptors.len());
+    for (_, fd) in &descriptors {
+        // SAFETY: fcntl with these arguments touches no memory of ours.
+        let high = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST + count) }.into())?;
+        moved.push(RawFd::try_from(high).map_err(io::Error::other)?);
+    }
+    std::mem::forget(descriptors); // their numbers may be overwritten now
+    for (target, source) in (FIRST..).zip(moved) {
+        // SAFETY: whoever had the number has no thread any more to use it with; without O_CLOEXEC it stays open.
+        check(unsafe { libc::dup3(source, target, 0) }.into())?;
+    }
+    let mut command = Command::new(program);
+    if let Some((name, rest)) = arguments.split_first() {
+        command.arg0(name).args(rest);
+    }
+    command.env("LISTEN_PID", std::process::id().to_string()).env("LISTEN_FDS", count.to_string()).env("LISTEN_FDNAMES", names);
+    Err(command.exec())
 }

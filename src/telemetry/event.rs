@@ -341,7 +341,7 @@ mod tests {
     fn requests_that_change_something_are_seen_and_reads_are_not() {
         let events: Vec<_> = CommandName::ALL.iter().map(|command| served(Some(*command), None, None)).collect();
         let shown: Vec<_> = lines("info", &events).iter().map(|line| line["command"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(shown, ["register", "unregister", "execute", "quit", "reap", "restart", "signal", "reload", "shutdown"]);
+        assert_eq!(shown, ["register", "unregister", "execute", "quit", "reap", "restart", "signal", "reload", "upgrade", "shutdown"]);
         assert_eq!(lines("debug", &events).len(), CommandName::ALL.len());
     }
 

@@ -114,7 +114,10 @@ fn what_an_operator_decided_holds() {
     let mut daemon = Daemon::start(
         &[
             sleeper("stopped", "autostart = true\nrestart = 'always'"),
-            process("gave-up", "cmd = ['false']\nautostart = true\nrestart = 'always'\nbackoff = { initial = 0 }\nstart_limit = { count = 2 }"),
+            process(
+                "gave-up",
+                "cmd = ['false']\nautostart = true\nrestart = 'always'\nbackoff = { initial = 0 }\nstart_limit = { count = 2 }",
+            ),
             process("failed", "cmd = ['sh', '-c', 'exit 3']"),
         ]
         .concat(),
@@ -126,7 +129,10 @@ fn what_an_operator_decided_holds() {
     let failed = daemon.wait_for_state("failed", StateName::Exited);
     daemon.replace();
     let stopped = daemon.view("stopped");
-    assert_eq!((stopped.state, stopped.wanted, stopped.returncode, stopped.cause), (StateName::Stopped, Wanted::Down, Some(-15), Some(Cause::Quit)));
+    assert_eq!(
+        (stopped.state, stopped.wanted, stopped.returncode, stopped.cause),
+        (StateName::Stopped, Wanted::Down, Some(-15), Some(Cause::Quit))
+    );
     let gave_up = daemon.view("gave-up");
     assert_eq!((gave_up.state, gave_up.restarts, gave_up.returncode), (StateName::Fatal, 1, Some(1)));
     let after = daemon.view("failed");
@@ -241,7 +247,8 @@ fn a_newer_database_is_refused_by_name() {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     set_schema(&connection, version + 1);
     drop(connection);
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_procmand")).arg("--config").arg(daemon.path("procmand.toml")).output().unwrap();
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_procmand")).arg("--config").arg(daemon.path("procmand.toml")).output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(73), "{err}");
     assert!(err.contains(database.to_str().unwrap()) && err.contains("newer"), "{err}");

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use procman::client::{Client, ClientError};
 use procman::protocol::definition::{Definition, Output};
 use procman::protocol::reply::{
-    Each, Ended, Executed, HostProcess, HostProcessInfo, Info, LogLines, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids,
-    Signalled, StatusOfAll, Unregistered, View, ViewWithStatus,
+    AuditEntry, Each, Ended, Executed, HostProcess, HostProcessInfo, Info, LogLines, NamedProcess, Nothing, PastRun, Pong, Reloaded,
+    Replay, RunningPids, Signalled, StatusOfAll, Unregistered, View, ViewWithStatus,
 };
 use procman::protocol::request::{
-    ByName, Command, Events, Execute, History, IsProcessRunning, Items, List, LogStream, Logs, Match, NoArgs, Quit, Reap, Register,
-    Restart, SendSignal, Shutdown, Status,
+    Audit, ByName, Command, Events, Execute, History, IsProcessRunning, Items, List, LogStream, Logs, Match, NoArgs, Quit, Reap, Register,
+    Reload, Restart, SendSignal, Shutdown, Status,
 };
 use procman::protocol::{Cause, CommandName, Detail, ErrorCode, Name, Signal, StateName, VERSION, Wanted};
 use serde::de::DeserializeOwned;
@@ -122,7 +122,13 @@ fn every_command_has_its_answer() {
     assert_eq!(uuids, [&restarted.uuid, &executed.uuid], "newest first");
     let logs = Logs { name: name("web"), stream: LogStream::Stdout, lines: None, offset: None, max_bytes: None };
     assert_eq!(client.ask::<LogLines>(Command::Logs(logs)).lines, ["extra own run", "/bin/sh own own"], "what its file holds");
+    let reloaded: Reloaded = client.ask(Command::Reload(Reload { dry_run: false }));
+    assert_eq!(reloaded, Reloaded::default(), "the file has nothing, and what was registered at run time is left alone");
     assert_eq!(client.ask::<Unregistered>(Command::Unregister(web())).name, name("web"));
+    let trail: Vec<AuditEntry> = client.ask(Command::Audit(Audit { name: None, limit: Some(2) }));
+    assert_eq!(trail.iter().map(|entry| entry.command.as_str()).collect::<Vec<_>>(), ["unregister", "reload"]);
+    client.asked.insert("upgrade");
+    assert!(matches!(client.client.request::<Nothing>(&Command::Upgrade(NoArgs {})), Err(ClientError::Refused(_))), "not in this version");
     assert_eq!(client.ask::<Nothing>(Command::Shutdown(Shutdown::default())), Nothing {});
     assert_eq!(daemon.wait_exit().code(), Some(0));
 

@@ -11,7 +11,7 @@ use procman::protocol::reply::{Ended, View};
 use procman::protocol::{Cause, Detail, ErrorCode, StateName};
 use serde_json::{Value, json};
 
-use super::harness::{Daemon, executable, is_alive, is_root, stat_of, until, within};
+use super::harness::{Daemon, Setup, executable, is_alive, is_root, stat_of, until, within};
 
 /// A small C program in the test's directory; whoever builds procman has a C compiler.
 #[track_caller]
@@ -54,24 +54,56 @@ fn a_program_that_is_being_written_is_refused_and_starts_once_it_is_not() {
 #[test]
 fn a_limit_on_processes_holds_up_only_what_is_above_it() {
     let user = if is_root() { "user = 'nobody'\n" } else { "" };
-    let daemon = Daemon::start(&format!(
-        "[[process]]\nname = 'first'\n{user}cmd = ['sleep', '1000']\n\
+    limited_processes(Setup::new(&limited(user)), &[]);
+}
+
+/// Nothing counts root's processes; whoever becomes another user is counted when its program is executed. Where the daemon is not root, the kernel
+/// already refuses to make the process, and a thread, too.
+#[test]
+fn a_limit_on_the_processes_of_the_daemons_user_does_it_no_harm() {
+    if !is_root() {
+        return eprintln!("skipped: this is what the test above does here");
+    }
+    // It may read and write what is root's, but it is not root.
+    let capabilities = ["--inh-caps=+dac_override,+dac_read_search", "--ambient-caps=+dac_override,+dac_read_search"];
+    let as_user = [&["setpriv", "--reuid=64999", "--regid=64999", "--clear-groups"][..], &capabilities[..]].concat();
+    limited_processes(Setup::new(&limited("")).wrapped(&as_user), &as_user);
+}
+
+/// Two sub-processes, the second of which is started again and again.
+fn limited(user: &str) -> String {
+    format!(
+        "[[process]]\nname = 'first'\n{user}cmd = ['sleep', '1000']\nstdout = 'log'\n\
          [[process]]\nname = 'second'\n{user}cmd = ['sleep', '1000']\nrestart = 'on-failure'\nstart_limit = {{ count = 0 }}\n\
          backoff = {{ initial = 0.05, factor = 1.0, jitter = 0.0 }}\n"
-    ));
+    )
+}
+
+/// Puts a limit on the daemon and lifts it again, `as_user` who may do that.
+#[track_caller]
+fn limited_processes(setup: Setup, as_user: &[&str]) {
+    let daemon = setup.start();
     let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
     let highest = limits.lines().find_map(|line| line.strip_prefix("Max processes")?.split_whitespace().nth(1)).unwrap();
     // The soft limit alone, so that it can be lifted again.
     let limit = |processes: &str| {
-        let status = Command::new("prlimit").args([&format!("--pid={}", daemon.pid()), &format!("--nproc={processes}:")]).status();
-        assert!(status.unwrap().success());
+        let [pid, limit] = [format!("--pid={}", daemon.pid()), format!("--nproc={processes}:")];
+        let words = [as_user, &["prlimit", &pid, &limit]].concat();
+        assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success());
     };
     let pid = daemon.execute("first").pid;
     limit("0");
     let error = daemon.refusal("execute", json!({"name": "second"}));
     assert_eq!(error.details["errno_name"], Detail::Text("EAGAIN".into()), "{error}");
+    let refused = if is_root() && as_user.is_empty() { "cannot execute" } else { "cannot make a process" };
+    assert!(error.message.contains(refused), "{error}");
     daemon.wait_for("second", |view| view.restarts >= 3 && view.cause == Some(Cause::SpawnFailed));
     assert!(is_alive(pid));
+    // What it does on threads of their own goes on, too, whether or not it has made them before.
+    let _: Value = daemon.call("status", json!({}));
+    let _: Value = daemon.call("zombies", json!({}));
+    let _: Value = daemon.call("processes", json!({"items": "sleep"}));
+    let _: Value = daemon.call("logs", json!({"name": "first"}));
     limit(highest);
     let view = daemon.wait_for_state("second", StateName::Running);
     assert!(view.restarts >= 3);

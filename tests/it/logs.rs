@@ -182,6 +182,21 @@ fn following_neither_loses_nor_doubles_a_line_whatever_happens_to_the_daemon() {
 }
 
 #[test]
+fn what_is_old_is_rotated_and_what_is_too_old_goes() {
+    // Far less than `max_size`, and nothing is written any more.
+    let daemon = Daemon::start(
+        "[[process]]\nname = 'web'\ncmd = ['sh', '-c', 'seq 1 2000; exec sleep 1000']\nstdout = 'log'\n\
+         log = { max_size = '1G', max_age = 1 }\n",
+    );
+    daemon.execute("web");
+    until("its output is old", || daemon.metric("procman_log_rotations_total", &[]).is_some_and(|count| count >= 1.0).then_some(()));
+    let parts = || fs::read_dir(daemon.path("state/logs/web")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    until("and then too old", || parts().all(|name| name == "stdout.log" || name.ends_with(".record")).then_some(()));
+    let kept = logs(&daemon, json!({"name": "web", "offset": 0, "lines": 5000}));
+    assert!(kept.truncated && kept.lines.last().is_some_and(|line| line == "2000"), "less than a block of it stays: {kept:?}");
+}
+
+#[test]
 fn following_ends_when_nobody_reads() {
     let daemon = Daemon::start("[[process]]\nname = 'web'\ncmd = ['echo', 'one']\nstdout = 'log'\nautostart = true\n");
     daemon.wait_for_state("web", StateName::Exited);

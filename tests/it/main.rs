@@ -25,11 +25,15 @@ mod faults;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
 mod hanging;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
 mod history;
+#[cfg(test)]
+mod instances;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
@@ -58,6 +62,8 @@ mod ready;
 mod reap;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod repeats;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]

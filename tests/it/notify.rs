@@ -50,6 +50,24 @@ fn it_says_when_it_is_ready_and_when_it_leaves() {
 }
 
 #[test]
+fn it_says_when_it_reads_its_configuration_again() {
+    let setup = Setup::new(WEB).env("NOTIFY_SOCKET", "{dir}/notify");
+    let mut listening = Listening::bind(&setup);
+    let daemon: Daemon = setup.start();
+    listening.wait_for("READY=1", 1);
+    daemon.signal(libc::SIGHUP);
+    listening.wait_for("RELOADING=1", 1);
+    listening.wait_for("READY=1", 2);
+    // One that is wrong is over, too, and what is shown says so.
+    daemon.rewrite("[[process]]\n");
+    daemon.signal(libc::SIGHUP);
+    listening.wait_for("READY=1", 3);
+    let said: Vec<&str> = listening.said.iter().map(String::as_str).filter(|line| !line.starts_with("STATUS=")).collect();
+    assert_eq!(said, ["READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1"]);
+    assert!(listening.has_said("STATUS=The configuration could not be reloaded"), "{:?}", listening.said);
+}
+
+#[test]
 fn it_keeps_the_watchdog_content() {
     let setup = Setup::new("").env("NOTIFY_SOCKET", "{dir}/notify").env("WATCHDOG_USEC", "300000").wrapped(&[
         "sh",

@@ -5,12 +5,12 @@
 //! | the end of the daemon loses or doubles processes | not in this version: a daemon that was killed is not followed up |
 //! | B starts only once A is up | `order::what_is_required_is_started_and_waited_for_until_it_is_ready`, `twelve::twelve_real_services_start_in_order_survive_each_kill_and_stop_in_reverse` |
 //! | back-off has a cap, jitter, and an end | `policy::the_back_off_grows_and_says_when_it_ends`, `policy::a_crash_loop_ends_fatal_after_the_start_limit`; cap and new beginning: `src/subprocess/restart.rs::it_doubles_up_to_the_cap_and_starts_anew_after_a_long_run`; jitter: `src/subprocess/restart.rs::no_number_makes_a_delay_overflow`, `quit::a_quit_ends_the_back_off` |
-//! | the whole tree ends | `quit::fifty_daemons_that_ignore_sigterm_are_gone_when_quit_answers`, `containment::what_gave_everything_away_is_found_and_ended` |
+//! | the whole tree ends | `quit::fifty_daemons_that_ignore_sigterm_are_gone_when_quit_answers`, `containment::what_gave_everything_away_is_found_and_ended`, `containment::what_forks_faster_than_anybody_looks_is_gone` |
 //! | no command blocks or fails another | `pains::two_stops_at_a_time_one_of_which_hangs`, `together::a_status_is_answered_while_a_quit_waits_for_a_stubborn_process` |
 //! | a bad command or log makes the daemon neither hang nor spin | `pains::what_cannot_start_costs_nothing_and_holds_up_nobody` |
 //! | what an operator stopped stays stopped | `pains::what_was_stopped_while_it_waited_for_its_next_start_stays_down` |
-//! | logs are rotated and compressed | `src/output/tests.rs::a_fast_writer_loses_no_line_while_its_file_is_cut`, `src/output/tests.rs::a_kill_at_any_moment_neither_loses_nor_doubles`, `src/output/gzip.rs::any_tool_reads_it`; by age: `src/output/plan.rs::what_is_old_goes` |
-//! | logs neither block a process, nor kill it by SIGPIPE, nor leak | `logs::following_neither_loses_nor_doubles_a_line_whatever_happens_to_the_daemon`, `logs_disk::a_full_disk_stops_nobody_is_told_and_heals`, `pains::a_reader_that_went_away_kills_nothing` |
+//! | logs are rotated and compressed | `src/output/tests.rs::a_fast_writer_loses_no_line_while_its_file_is_cut`, `src/output/tests.rs::a_kill_at_any_moment_neither_loses_nor_doubles`, `src/output/gzip.rs::any_tool_reads_it`; compressed once rotated: `logs::following_neither_loses_nor_doubles_a_line_whatever_happens_to_the_daemon`; by age: `logs::what_is_old_is_rotated_and_what_is_too_old_goes`, `src/output/plan.rs::what_is_old_goes` |
+//! | logs neither block a process, nor kill it by SIGPIPE, nor leak | `logs::following_neither_loses_nor_doubles_a_line_whatever_happens_to_the_daemon`, `logs_disk::a_full_disk_stops_nobody_is_told_and_heals`, `pains::a_reader_that_went_away_kills_nothing`, `pains::a_reader_that_reads_no_more_holds_up_nobody` |
 //! | states and exit codes for programs | `pains::a_program_reads_what_happened` |
 //! | a reload touches only what changed | `reload::what_has_not_changed_is_not_touched`, `reload::a_file_that_is_wrong_changes_nothing_and_all_mistakes_are_told`, `reload::a_dry_run_says_what_would_be_done_and_does_nothing`; what needs a restart: `src/supervisor/plan/tests.rs::what_a_process_is_started_with_needs_a_restart_and_the_rest_does_not` |
 //! | running is not ready, hung is not dead | `ready::each_source_says_when_it_is_ready_and_not_before`, `ready::one_that_never_gets_ready_is_a_failed_start`, `health::one_that_hangs_is_started_anew` |
@@ -169,6 +169,25 @@ fn a_reader_that_went_away_kills_nothing() {
     daemon.lines("out", before + 20);
     assert_eq!(daemon.view("web").pid, Some(pid));
     assert_eq!(daemon.quit("web").returncode, Some(-15));
+}
+
+#[test]
+fn a_reader_that_reads_no_more_holds_up_nobody() {
+    // A terminal that was stopped, a program that hangs: the pipe is full, and whoever waits for it waits for ever.
+    let setup = Setup::new("[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\n").log("debug");
+    let pipe = setup.dir().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let unread = fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let mut daemon = setup.wrapped(&["sh", "-c", "exec \"$@\" 2> {dir}/pipe", "sh"]).start();
+    // Each is told in the log: more than a pipe takes, and more than the daemon keeps for a reader that comes back.
+    for _ in 0..8000 {
+        let _: Pong = daemon.call("ping", json!({}));
+    }
+    daemon.execute("web");
+    assert_eq!(daemon.quit("web").returncode, Some(-15));
+    daemon.signal(libc::SIGTERM);
+    assert_eq!(daemon.wait_exit().code(), Some(0));
+    drop(unread);
 }
 
 #[test]

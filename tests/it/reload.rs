@@ -130,7 +130,8 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     assert_eq!((names(&plan.added), names(&plan.removed), names(&plan.restarted)), (vec!["new"], vec!["db"], vec!["web"]));
     assert_eq!(plan.ignored, ["metrics.prefix"]);
     let (code, out, err) = ctl(&daemon, &["reload", "--dry-run"]);
-    let shown = "new: added\ndb: removed\nweb: changed, restarted\nnothing was changed: 1 would be added, 1 changed (1 restarted), 1 removed; 0 unchanged\n";
+    let shown = "new: added\ndb: removed\nweb: changed, restarted\n\
+                 nothing was changed, a reload would mean: 1 added, 1 changed (1 restarted), 1 removed, 0 unchanged\n";
     assert_eq!((code, out.as_str()), (0, shown));
     assert!(err.contains("metrics.prefix"), "{err}");
     assert_eq!([pid(&daemon, "web"), pid(&daemon, "db")], before);

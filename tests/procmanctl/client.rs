@@ -1,14 +1,16 @@
 //! The library's client: every end a request can have, and that it is usable after each.
 
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use procman::client::{Client, ClientError, ClientOptions, Endpoint};
-use procman::protocol::codec::encode_result;
+use procman::protocol::codec::{Request, encode_result};
 use procman::protocol::envelope::RequestId;
-use procman::protocol::reply::Pong;
+use procman::protocol::reply::{Capabilities, Info, Pong, Unregistered};
 use procman::protocol::request::{ByName, Command, NoArgs};
 use procman::protocol::{ErrorCode, WireError};
 
@@ -174,4 +176,94 @@ fn what_is_no_reply_is_a_protocol_error_and_the_client_stays_usable() {
     }
     assert!(matches!(client.request::<Vec<String>>(&PING), Err(ClientError::Protocol { .. })));
     assert_eq!(client.request::<Pong>(&PING).unwrap(), PONG);
+}
+
+/// A port behind which first one fake is, and once that has died, another one.
+fn one_after_the_other(first: &Fake, then: &Fake) -> Endpoint {
+    let port = |fake: &Fake| match fake.endpoint {
+        Endpoint::Tcp { port, .. } => port,
+        Endpoint::Ipc(_) => panic!("{}", fake.endpoint),
+    };
+    let (first, then) = (port(first), port(then));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let died = Arc::new(AtomicBool::new(false));
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, died) = (client.unwrap(), died.clone());
+            let Ok(server) = TcpStream::connect(("127.0.0.1", if died.load(Ordering::SeqCst) { then } else { first })) else { continue };
+            let (mut up, mut down) = ((client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client));
+            let spoke = Arc::new(AtomicBool::new(false));
+            let speaks = spoke.clone();
+            std::thread::spawn(move || {
+                let mut first = [0];
+                if up.0.read_exact(&mut first).is_ok() {
+                    speaks.store(true, Ordering::SeqCst);
+                    drop(up.1.write_all(&first).and_then(|()| io::copy(&mut up.0, &mut up.1)));
+                }
+                drop(up.1.shutdown(Shutdown::Both));
+            });
+            std::thread::spawn(move || {
+                drop(io::copy(&mut down.0, &mut down.1));
+                // Whoever only looks whether somebody listens says nothing, and goes.
+                died.fetch_or(spoke.load(Ordering::SeqCst), Ordering::SeqCst);
+                drop(down.1.shutdown(Shutdown::Both));
+            });
+        }
+    });
+    endpoint
+}
+
+/// What a daemon says of itself that runs for so many seconds.
+fn info(uptime: f64) -> Info {
+    Info {
+        version: "0".into(),
+        protocol: 1,
+        pid: 1,
+        uuid: "u".into(),
+        uptime,
+        started_at: 0.0,
+        hostname: "h".into(),
+        endpoints: vec![],
+        metrics_endpoint: None,
+        capabilities: Capabilities { cgroup: false, pidfd_exit_info: false, curve: false, subreaper: true },
+        counts: [].into(),
+        events_endpoints: None,
+    }
+}
+
+#[test]
+fn what_was_asked_over_a_connection_that_broke_is_asked_again_where_that_does_no_harm() {
+    let gone = || Command::Unregister(ByName { name: "web".parse().unwrap() });
+    let script = |uptime: f64| {
+        move |request: &Request| {
+            if matches!(request.command, Command::Ping(_)) {
+                done(request, &PONG)
+            } else if matches!(request.command, Command::Info(_)) {
+                done(request, &info(uptime))
+            } else {
+                done(request, &Unregistered { name: "web".parse().unwrap() })
+            }
+        }
+    };
+    // A question is asked again, whoever is there now.
+    let [first, then] = [Fake::start_tcp(|_| Act::Die), Fake::start_tcp(script(0.0))];
+    let mut client = Client::connect(&one_after_the_other(&first, &then), LONG).unwrap();
+    assert_eq!(client.request::<Pong>(&PING).unwrap(), PONG);
+    assert_eq!(first.asked()[0], then.asked()[0], "it is the same request");
+
+    // A command that changes something, where the same run of the daemon answers: under its name it is known there.
+    let [first, then] = [Fake::start_tcp(|_| Act::Die), Fake::start_tcp(script(1e6))];
+    let mut client = Client::connect(&one_after_the_other(&first, &then), LONG).unwrap();
+    assert_eq!(client.request::<Unregistered>(&gone()).unwrap().name.as_str(), "web");
+    let (first, then) = (first.asked(), then.asked());
+    assert!(first[0].client.is_some() && first[0].request_id.is_some());
+    assert_eq!((&first[0], then.len()), (&then[1], 2));
+
+    // Another run knows nothing of it, and might do it a second time.
+    let [first, then] = [Fake::start_tcp(|_| Act::Die), Fake::start_tcp(script(0.0))];
+    let mut client = Client::connect(&one_after_the_other(&first, &then), LONG).unwrap();
+    assert!(matches!(client.request::<Unregistered>(&gone()), Err(ClientError::Disconnected { .. })));
+    assert!(then.asked().iter().all(|request| matches!(request.command, Command::Info(_))));
+    drop(first);
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use procman::protocol::codec::{decode_reply, decode_request, encode_error, encode_event, encode_request, encode_result};
+use procman::protocol::codec::{decode_reply, decode_request, encode_error, encode_event, encode_request_of, encode_result};
 use procman::protocol::event::Event;
 use procman::protocol::reply::*;
 use procman::protocol::{CommandName, ErrorCode};
@@ -60,7 +60,7 @@ fn pack(message: &Value) -> Vec<u8> {
 /// What the files should be, by name.
 fn samples() -> Vec<(String, Golden)> {
     let requests = samples::requests().into_iter().map(|sample| {
-        let frame = encode_request(&sample.command, sample.request_id.as_ref()).unwrap();
+        let frame = encode_request_of(&sample.command, sample.request_id.as_ref(), sample.client.as_ref()).unwrap();
         let golden = Golden {
             description: sample.description.into(),
             kind: "request".into(),
@@ -146,7 +146,7 @@ fn every_message_is_read_and_written_as_it_was() {
                 let request = decode_request(&frame).unwrap_or_else(|rejected| panic!("{name}: {rejected:?}"));
                 assert_eq!(request, decode_request(&pack(&golden.message)).unwrap(), "{name}");
                 assert_eq!(request.command.name().as_str(), command, "{name}");
-                encode_request(&request.command, request.request_id.as_ref()).unwrap()
+                encode_request_of(&request.command, request.request_id.as_ref(), request.client.as_ref()).unwrap()
             }
             ("event", type_name) => {
                 let event: Event = rmp_serde::from_slice(&frame).unwrap_or_else(|error| panic!("{name}: {error}"));

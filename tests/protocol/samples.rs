@@ -129,12 +129,13 @@ pub(crate) struct SampleRequest {
     pub(crate) description: &'static str,
     pub(crate) command: Command,
     pub(crate) request_id: Option<RequestId>,
+    pub(crate) client: Option<Name>,
 }
 
 pub(crate) fn requests() -> Vec<SampleRequest> {
     let by_name = || ByName { name: name("registry") };
     let one = |text: &str| Items::One(text.into());
-    let sample = |file, description, command| SampleRequest { file, description, command, request_id: None };
+    let sample = |file, description, command| SampleRequest { file, description, command, request_id: None, client: None };
     let mut all = vec![
         sample("ping", "Is the daemon there?", Command::Ping(NoArgs {})),
         sample("info", "What daemon is it?", Command::Info(NoArgs {})),
@@ -264,6 +265,8 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         sample("audit-name", "Those about one.", Command::Audit(Audit { name: Some(name("registry")), limit: Some(5) })),
         sample("reload", "Read the configuration again.", Command::Reload(Reload::default())),
         sample("reload-dry_run", "Say what that would do.", Command::Reload(Reload { dry_run: true })),
+        sample("upgrade", "Go on with the program that is installed now.", Command::Upgrade(NoArgs {})),
+        sample("shutdown-keep", "Leave, and leave them running.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Keep })),
         sample("shutdown", "Leave.", Command::Shutdown(Shutdown { children: ChildrenAtShutdown::Quit })),
     ];
     for (file, description, request_id) in [
@@ -271,8 +274,15 @@ pub(crate) fn requests() -> Vec<SampleRequest> {
         ("ping-id-number", "A request whose id is a large number.", RequestId::Unsigned(u64::MAX)),
         ("ping-id-negative", "A request whose id is a negative number.", RequestId::Signed(-5)),
     ] {
-        all.push(SampleRequest { file, description, command: Command::Ping(NoArgs {}), request_id: Some(request_id) });
+        all.push(SampleRequest { file, description, command: Command::Ping(NoArgs {}), request_id: Some(request_id), client: None });
     }
+    all.push(SampleRequest {
+        file: "quit-client",
+        description: "A client that names itself may send it again, and it is done once.",
+        command: Command::Quit(Quit { name: Some(name("registry")), ..Quit::default() }),
+        request_id: Some(RequestId::Unsigned(7)),
+        client: Some(name("gui-1")),
+    });
     all
 }
 
@@ -649,6 +659,7 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("list-log_problem", "list", "[View]", vec![sick], "Something is wrong with its log.");
     reply!("audit", "audit", "[AuditEntry]", vec![audit_entry(), shy_audit_entry()], "One that was refused, and a signal.");
     reply!("reload", "reload", "Reloaded", reloaded(), "One of each.");
+    reply!("upgrade", "upgrade", "Nothing", Nothing {}, "The daemon goes on with the new program.");
     reply!("shutdown", "shutdown", "Nothing", Nothing {}, "The daemon will leave.");
     all.push(SampleReply {
         file: "ping-id",

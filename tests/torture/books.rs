@@ -52,7 +52,16 @@ impl Books {
     pub(crate) fn open(manager: &Manager) -> Self {
         let truth = Truth::open(manager.scene.dir());
         let row = Row::new(&manager.scene);
-        Self { row, problems: Vec::new(), truth, told: HashMap::new(), rocks: BTreeMap::new(), answered: BTreeSet::new(), unborn: Vec::new(), excused: 0 }
+        Self {
+            row,
+            problems: Vec::new(),
+            truth,
+            told: HashMap::new(),
+            rocks: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            unborn: Vec::new(),
+            excused: 0,
+        }
     }
 
     pub(crate) fn problem(&mut self, what: String) {

@@ -72,8 +72,14 @@ impl Keeper {
         for batch in kept.descriptors.chunks(BATCH) {
             let (names, fds): (Vec<&str>, Vec<RawFd>) = batch.iter().map(|(name, fd)| (name.as_str(), *fd)).unzip();
             let names = names.join(":");
-            sendmsg::<()>(launcher.as_raw_fd(), &[IoSlice::new(names.as_bytes())], &[ControlMessage::ScmRights(&fds)], MsgFlags::empty(), None)
-                .unwrap();
+            sendmsg::<()>(
+                launcher.as_raw_fd(),
+                &[IoSlice::new(names.as_bytes())],
+                &[ControlMessage::ScmRights(&fds)],
+                MsgFlags::empty(),
+                None,
+            )
+            .unwrap();
         }
     }
 

@@ -41,7 +41,8 @@ pub(crate) fn launch(command: &[String]) -> ExitCode {
 
 /// Nothing else may lie where the descriptors are to come.
 fn close_others() {
-    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    let open: Vec<RawFd> =
+        fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
     for fd in open.into_iter().filter(|fd| *fd >= FIRST) {
         let _ = nix::unistd::close(fd); // the directory's own is closed already
     }

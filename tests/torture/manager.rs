@@ -97,7 +97,9 @@ impl Manager {
             });
             match reached {
                 Ok(client) => return Some(client),
-                Err(ClientError::Unreachable { .. } | ClientError::Disconnected { .. } | ClientError::Timeout { .. }) => let_pass(TRY_AGAIN),
+                Err(ClientError::Unreachable { .. } | ClientError::Disconnected { .. } | ClientError::Timeout { .. }) => {
+                    let_pass(TRY_AGAIN)
+                }
                 Err(error) => panic!("{error}"),
             }
         }
@@ -117,7 +119,9 @@ impl Manager {
         let files = directories.iter().flat_map(fs::read_dir).flatten().map(|entry| entry.unwrap().path());
         let is_socket = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
         let own = self.keeper.as_ref().map(Keeper::path);
-        remains.extend(files.filter(|path| is_socket(path) && Some(path.as_path()) != own).map(|path| format!("the socket {}", path.display())));
+        remains.extend(
+            files.filter(|path| is_socket(path) && Some(path.as_path()) != own).map(|path| format!("the socket {}", path.display())),
+        );
         remains.extend(self.groups().filter(|path| path.exists()).map(|path| format!("the control group {}", path.display())));
         remains.extend(self.keeper.iter().flat_map(Keeper::names).map(|name| format!("the kept descriptor {name}")));
         remains

@@ -36,6 +36,9 @@ impl Random {
 
 /// Lets so much time pass: that is the experiment, not a wait for something.
 pub(crate) fn let_pass(time: Duration) {
-    #[allow(clippy::disallowed_methods, reason = "the moment of a kill is chosen at random; nothing is concluded from the time that passed")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the moment of a kill is chosen at random; nothing is concluded from the time that passed"
+    )]
     std::thread::sleep(time);
 }

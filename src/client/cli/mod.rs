@@ -24,7 +24,7 @@ Where the daemon is:
 Two times:
   --timeout is the patience of procmanctl, connecting included: 5 seconds for questions; for verbs
   that have the daemon start or end something (register, unregister, execute, quit, reap, restart,
-  reload, shutdown) 60 seconds plus --stop-timeout or --start-timeout, and 600 for execute --wait without
+  reload, upgrade, shutdown) 60 seconds plus --stop-timeout or --start-timeout, and 600 for execute --wait without
   one. When it is over procmanctl leaves with exit code 4, and the daemon goes on with what it was
   told.
   --start-timeout of execute is when the daemon itself answers that a start is not done.

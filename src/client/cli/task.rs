@@ -88,7 +88,8 @@ impl From<Verb> for Task {
             Verb::History { name, limit } => Command::History(History { name, limit: (limit != DEFAULT_HISTORY_LIMIT).then_some(limit) }),
             Verb::Audit { name, limit } => Command::Audit(Audit { name, limit: (limit != DEFAULT_AUDIT_LIMIT).then_some(limit) }),
             Verb::Reload { dry_run } => Command::Reload(Reload { dry_run }),
-            Verb::Shutdown => Command::Shutdown(Shutdown::default()),
+            Verb::Upgrade => Command::Upgrade(NoArgs {}),
+            Verb::Shutdown { children } => Command::Shutdown(Shutdown { children }),
             Verb::Completions { shell } => return Self::Completions(shell),
             Verb::Man { output_dir } => return Self::Man(output_dir),
         })
@@ -120,7 +121,12 @@ pub fn deadline(command: &Command, said: Option<Seconds>) -> Duration {
         }
         Command::Execute(Execute { timeout: Some(timeout), .. }) => work(Some(*timeout)),
         Command::Execute(Execute { wait: true, timeout: None, .. }) => READINESS,
-        Command::Register(_) | Command::Unregister(_) | Command::Execute(_) | Command::Reload(_) | Command::Shutdown(_) => work(None),
+        Command::Register(_)
+        | Command::Unregister(_)
+        | Command::Execute(_)
+        | Command::Reload(_)
+        | Command::Upgrade(_)
+        | Command::Shutdown(_) => work(None),
         Command::Ping(_)
         | Command::Info(_)
         | Command::Signal(_)
@@ -173,6 +179,8 @@ mod tests {
             ("info", json!({"command": "info"})),
             ("zombies", json!({"command": "zombies"})),
             ("shutdown", json!({"command": "shutdown", "children": "quit"})),
+            ("upgrade", json!({"command": "upgrade"})),
+            ("shutdown --children keep", json!({"command": "shutdown", "children": "keep"})),
             ("list", json!({"command": "list"})),
             ("list --group g --state fatal", json!({"command": "list", "group": "g", "state": "fatal"})),
             ("status", json!({"command": "status"})),

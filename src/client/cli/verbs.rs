@@ -9,7 +9,7 @@ use glob::Pattern;
 
 use super::parse;
 use crate::protocol::definition::Seconds;
-use crate::protocol::request::{self, DEFAULT_AUDIT_LIMIT, DEFAULT_HISTORY_LIMIT, LogStream};
+use crate::protocol::request::{self, ChildrenAtShutdown, DEFAULT_AUDIT_LIMIT, DEFAULT_HISTORY_LIMIT, LogStream};
 use crate::protocol::{Name, Signal, StateName};
 
 /// What `procmanctl` can be told to do.
@@ -343,11 +343,23 @@ pub enum Verb {
         dry_run: bool,
     },
 
+    /// Put the daemon's newly installed program in its place
+    ///
+    /// The daemon executes the program that is installed now, in the same process: the sub-processes stay as they are, and clients notice no more than that they
+    /// connect anew. A new program that cannot work with the configuration is refused before anything is given up. A daemon that cannot do this says so, and goes on.
+    #[command(after_help = "Examples:\n  procmanctl upgrade && procmanctl info")]
+    Upgrade,
+
     /// Have the daemon leave
     ///
-    /// The sub-processes are quit first, in the reverse of the order in which they depend on each other.
-    #[command(after_help = "Examples:\n  procmanctl shutdown")]
-    Shutdown,
+    /// The sub-processes are quit first, in the reverse of the order in which they depend on each other. With --children keep they go on running for the
+    /// next daemon to take over; a daemon that cannot do that says so, and stays.
+    #[command(after_help = "Examples:\n  procmanctl shutdown\n  procmanctl shutdown --children keep")]
+    Shutdown {
+        /// What becomes of the sub-processes: quit or keep
+        #[arg(long, default_value = "quit", value_name = "WHAT", value_parser = children())]
+        children: ChildrenAtShutdown,
+    },
 
     /// Print a completion script for a shell
     ///
@@ -424,6 +436,11 @@ pub struct Items {
 /// The outputs, as words that completion and errors can list.
 fn streams() -> impl TypedValueParser<Value = LogStream> {
     PossibleValuesParser::new(["stdout", "stderr"]).map(|word| if word == "stderr" { LogStream::Stderr } else { LogStream::Stdout })
+}
+
+/// What becomes of the sub-processes, as words that completion and errors can list.
+fn children() -> impl TypedValueParser<Value = ChildrenAtShutdown> {
+    PossibleValuesParser::new(["quit", "keep"]).map(|word| if word == "keep" { ChildrenAtShutdown::Keep } else { ChildrenAtShutdown::Quit })
 }
 
 /// The states, as words that completion and errors can list.

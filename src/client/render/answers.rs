@@ -191,15 +191,9 @@ pub(super) fn reloaded(result: Result<Reloaded, ClientError>, dry_run: bool) -> 
         let how = if restarted.contains(name) { ", restarted" } else { "" };
         out += &format!("{name}: changed{how}\n");
     }
-    let (verb, sum) = if dry_run { ("would be", "nothing was changed") } else { ("are", "reloaded") };
-    out += &format!(
-        "{sum}: {} {verb} added, {} changed ({} restarted), {} removed; {} unchanged\n",
-        added.len(),
-        changed.len(),
-        restarted.len(),
-        removed.len(),
-        unchanged.len()
-    );
+    let what = if dry_run { "nothing was changed, a reload would mean" } else { "reloaded" };
+    let [added, changed, restarted, removed, unchanged] = [added, changed, restarted, removed, unchanged].map(|names| names.len());
+    out += &format!("{what}: {added} added, {changed} changed ({restarted} restarted), {removed} removed, {unchanged} unchanged\n");
     let mut report = Report::done(out);
     if !ignored.is_empty() {
         report.complaints.push(format!("these differ and need a restart of the daemon: {}", escape(&ignored.join(", "))));
@@ -261,6 +255,30 @@ mod tests {
         assert_eq!(report.out, "web: 1 process killed, 2 processes left\n");
         assert_eq!(report.complaints, ["web: 2 processes outlive SIGKILL", "db: busy: its queue is full\\x1b[2J; try again"]);
         assert_eq!(report.exit, Exit::No);
+    }
+
+    #[test]
+    fn a_reload_is_told_name_by_name_and_a_wrong_file_mistake_by_mistake() {
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+        let done = Reloaded {
+            added: names(&["a"]),
+            changed: names(&["b", "c"]),
+            removed: names(&["d"]),
+            unchanged: names(&["e", "f"]),
+            restarted: names(&["c"]),
+            ignored: vec!["metrics.listen".into()],
+        };
+        let report = reloaded(Ok(done), false).unwrap();
+        let shown =
+            "a: added\nd: removed\nb: changed\nc: changed, restarted\nreloaded: 1 added, 2 changed (1 restarted), 1 removed, 2 unchanged\n";
+        assert_eq!((report.out.as_str(), report.exit), (shown, Exit::Done));
+        assert_eq!(report.complaints, ["these differ and need a restart of the daemon: metrics.listen"]);
+        let mistakes = Detail::List(vec![Detail::Text("f:1: x: no".into()), Detail::Text("f:2: y: no\x1b".into())]);
+        let wrong = WireError::bad_request("long").with(MISTAKES, mistakes);
+        let report = reloaded(Err(ClientError::Refused(wrong)), false).unwrap();
+        assert_eq!(report.complaints, ["f:1: x: no", "f:2: y: no\\x1b", "bad_request: nothing was changed"]);
+        assert_eq!((report.out.as_str(), report.exit), ("", Exit::No));
+        assert!(reloaded(Err(ClientError::Refused(no())), true).is_err());
     }
 
     #[test]

@@ -107,6 +107,10 @@ pub fn report(command: &Command, answer: &Answer, style: &Style) -> Result<Repor
         Command::Audit(_) => events::audit(&answer.result::<Vec<_>>()?, style),
         Command::Reload(reload) => answers::reloaded(answer.result(), reload.dry_run)?,
         Command::Logs(_) => answers::log_lines(&answer.result()?, style),
+        Command::Upgrade(_) => {
+            let reply::Nothing {} = answer.result()?;
+            Report::done(format!("the daemon at {} goes on with its new program\n", answer.endpoint()))
+        }
         Command::Shutdown(_) => {
             let reply::Nothing {} = answer.result()?;
             Report::done(format!("the daemon at {} leaves\n", answer.endpoint()))

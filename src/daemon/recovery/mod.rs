@@ -217,7 +217,9 @@ impl Heirs<'_> {
         let (Some(handle), Some((identity, fd))) = (handle, held) else {
             let pids: Vec<u32> = processes.iter().map(|process| process.stat.pid).collect();
             tracing::warn!(
-                name, uuid, ?pids,
+                name,
+                uuid,
+                ?pids,
                 "these processes were started by an earlier daemon, and nothing is written of them; they are left alone: end them by hand, or register \
                  their sub-process and start the daemon again"
             );
@@ -265,7 +267,8 @@ impl Heirs<'_> {
             row.process = Some(decide::process_row(*identity, Instant::now(), at(row.intended_at)));
         }
         let (forest, store, bridge) = (self.forest.clone(), self.store.clone(), self.bridge.clone());
-        let group = self.groups.and_then(|groups| groups.adopt(row.name.as_str(), &row.uuid, &Default::default()).ok()).map(|(group, _)| group);
+        let group =
+            self.groups.and_then(|groups| groups.adopt(row.name.as_str(), &row.uuid, &Default::default()).ok()).map(|(group, _)| group);
         tracing::warn!(name = %row.name, uuid = row.uuid, "a run of an earlier daemon has no definition any more, it is quit");
         tokio::spawn(async move {
             let (identity, fd, status) = match located {

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use super::super::tree;
-use crate::sys::crash;
 use super::*;
+use crate::sys::crash;
 
 impl Actor {
     pub(super) fn spawn(&mut self, launch: Launch, origin: Origin) {
@@ -79,13 +79,7 @@ impl Actor {
             Err(error) => return self.give_up_process(identity, guard, &error),
         };
         crash::point("before-record");
-        self.shared.ledger.begun(&ledger::Begun {
-            uuid: &uuid,
-            main: identity,
-            notify: notify.is_some(),
-            started,
-            started_at,
-        });
+        self.shared.ledger.begun(&ledger::Begun { uuid: &uuid, main: identity, notify: notify.is_some(), started, started_at });
         crash::point("after-record");
         let watched: Watched = self.shared.monitor.add(&uuid, identity, group.as_ref().map(|group| group.group().clone()));
         let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);

@@ -31,8 +31,8 @@ use crate::sys::pidfd::ExitStatus;
 use super::restart::Restarts;
 use super::spec::Policy;
 
-use state::{PendingStop, Phase, State, Stopping, Then, Wait};
 pub use recovery::{Found, Recovered};
+use state::{PendingStop, Phase, State, Stopping, Then, Wait};
 pub use words::{Answer, Effect, End, Event, KILL_WAIT, Refusal, Run, StopWay, Token, TreeReport};
 
 /// The state machine of one sub-process.
@@ -207,7 +207,13 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     fn main_moved(&mut self, pid: u32) {
         match &mut self.state {
             State::Starting { run, .. } | State::Running { run } | State::Stopping(Stopping { main: Some(run), .. }) => run.pid = pid,
-            State::Stopping(_) | State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal | State::Lost => {}
+            State::Stopping(_)
+            | State::Stopped
+            | State::Spawning { .. }
+            | State::Backoff { .. }
+            | State::Exited
+            | State::Fatal
+            | State::Lost => {}
         }
     }
 
@@ -254,7 +260,13 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                 }
             }
             // There is no main to end in these: nothing to lose.
-            State::Stopping(_) | State::Stopped | State::Spawning { .. } | State::Backoff { .. } | State::Exited | State::Fatal | State::Lost => {}
+            State::Stopping(_)
+            | State::Stopped
+            | State::Spawning { .. }
+            | State::Backoff { .. }
+            | State::Exited
+            | State::Fatal
+            | State::Lost => {}
         }
     }
 

@@ -148,10 +148,9 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         let rest = match self.last_end.map(|end| end.cause) {
             Some(Cause::SpawnFailed) => State::Fatal,
             Some(Cause::Lost) => State::Lost,
-            Some(
-                Cause::Exit | Cause::Signal | Cause::CoreDump | Cause::Oom | Cause::Quit | Cause::Health | Cause::StartTimeout,
-            )
-            | None => State::Exited,
+            Some(Cause::Exit | Cause::Signal | Cause::CoreDump | Cause::Oom | Cause::Quit | Cause::Health | Cause::StartTimeout) | None => {
+                State::Exited
+            }
         };
         let again = match self.policy.restart {
             RestartPolicy::Never => false,

@@ -195,7 +195,10 @@ impl World {
                 let token = self.token();
                 let main_has_ended = self.machine.state() == StateName::Stopping && self.machine.run().is_none();
                 if main_has_ended
-                    || matches!(self.machine.state(), StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost | StateName::Backoff)
+                    || matches!(
+                        self.machine.state(),
+                        StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost | StateName::Backoff
+                    )
                 {
                     self.told_to_rest = false;
                 }

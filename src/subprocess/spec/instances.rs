@@ -20,7 +20,7 @@ pub fn resolve(name: &Name, definition: Definition) -> Result<Vec<Spec>, Vec<Pro
     expand(name, definition)
         .map_err(|problem| vec![problem])?
         .into_iter()
-        .map(|(name, definition)| Spec::resolve(name, definition))
+        .map(|(instance, definition)| Ok(Spec { definition: name.clone(), ..Spec::resolve(instance, definition)? }))
         .collect()
 }
 
@@ -131,7 +131,9 @@ mod tests {
             "stdout": "file:/log/2.out", "stderr": "file:/log/2.err", "group": "web", "ready": {"zmq": "tcp://h:902", "frames": ["2"], "expect": "2"},
             "health": {"file": "/run/2"}, "stop_request": {"exec": ["stop", "2"]}
         });
-        assert_eq!(specs[1], Spec::resolve("web@2".parse().unwrap(), serde_json::from_value(alone).unwrap()).unwrap());
+        let alone = Spec::resolve("web@2".parse().unwrap(), serde_json::from_value(alone).unwrap()).unwrap();
+        assert_eq!((alone.definition.as_str(), specs[1].definition.as_str()), ("web@2", "web"));
+        assert_eq!(specs[1], Spec { definition: "web".parse().unwrap(), ..alone });
     }
 
     #[test]

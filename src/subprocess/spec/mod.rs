@@ -23,6 +23,8 @@ use schedule::Schedule;
 pub struct Spec {
     /// The registered name.
     pub name: Name,
+    /// The name of the definition that it stems from: its own, or that which it is an instance of.
+    pub definition: Name,
     /// The group it is listed and quit with.
     pub group: Option<Name>,
     /// Program and leading arguments, at least one and the first not empty.
@@ -338,6 +340,7 @@ impl Spec {
             return Err(problems);
         }
         Ok(Self {
+            definition: name.clone(),
             name,
             group: definition.group,
             cmd,

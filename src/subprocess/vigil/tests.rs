@@ -71,7 +71,13 @@ impl Bench {
         let answers = Arc::new(Answers::default());
         let dir = tempfile::tempdir().unwrap();
         let places = Settings { logs: dir.path().join("logs"), journal: dir.path().join("journal") };
-        let spawner = Spawner::new("test".into(), Arc::new(Mains::default()), None, Arc::new(Containment::new(None)), Outputs::new(places, Arc::new(Nobody)));
+        let spawner = Spawner::new(
+            "test".into(),
+            Arc::new(Mains::default()),
+            None,
+            Arc::new(Containment::new(None)),
+            Outputs::new(places, Arc::new(Nobody)),
+        );
         let shared = VigilShared::new(Arc::new(answers.clone()), spawner, Forest::new(), Arc::default());
         Self { shared: Arc::new(shared), answers, dir }
     }

@@ -61,6 +61,23 @@ fn a_base_name_stands_for_all_instances_unless_somebody_bears_it() {
 }
 
 #[test]
+fn who_goes_takes_a_requirement_away_only_where_nobody_else_bears_its_name() {
+    let entries = [("web@1", "", ""), ("web@2", "", ""), ("all", "", "web"), ("one", "", "web@2"), ("late", "web@1", ""), ("a", "", "")];
+    let mut order = order(&entries);
+    assert_eq!(order.family(&name("web")).collect::<Vec<_>>(), [&name("web@1"), &name("web@2")]);
+    assert_eq!(order.bereft(&set("web@1 a")), None);
+    assert_eq!(order.bereft(&set("web@2")), Some((name("web@2"), set("one"))));
+    assert_eq!(order.bereft(&set("one web@2")), None, "who goes, too, needs nothing");
+    assert_eq!(order.bereft(&set("one web@1 web@2")), Some((name("web@1"), set("all"))));
+    // Once it is gone, its end is nobody's concern.
+    order.remove(&name("web@1"));
+    assert_eq!((order.contains(&name("web@1")), order.dependents([&name("web@1")])), (false, set("")));
+    assert_eq!(order.dependents([&name("web@2")]), set("all one"));
+    order.insert(&name("web"), &[], &[]);
+    assert_eq!(order.family(&name("web")).collect::<Vec<_>>(), [&name("web"), &name("web@2")]);
+}
+
+#[test]
 fn a_cycle_is_told_by_its_path() {
     let path = |entries: &[(&str, &str, &str)]| order(entries).cycle_among([&name("a")]).map(|cycle| cycle.to_string());
     assert_eq!(path(&[("a", "", "b"), ("b", "c", ""), ("c", "", "a")]).as_deref(), Some("a requires b, b is after c, c requires a"));

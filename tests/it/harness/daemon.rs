@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::marked::{Marker, VARIABLE};
-use super::wire::{Peer, frame};
+use super::wire::{Peer, frame, value_of};
 use super::{DEADLINE, Setup, until};
 
 /// A running daemon.
@@ -305,6 +305,25 @@ impl Daemon {
         let remains = self.remains();
         assert!(remains.is_empty(), "the daemon left these behind: {remains:?}");
         assert_eq!(status.code(), Some(0), "the daemon left with {status}");
+    }
+
+    /// Waits until the daemon has ended by itself, which may leave everything running.
+    #[track_caller]
+    pub(crate) fn leave_alone(&mut self) -> ExitStatus {
+        until("the daemon has left", || self.child.try_wait().unwrap())
+    }
+
+    /// Waits until another daemon than this one, by the UUID of that start, answers in its place.
+    #[track_caller]
+    pub(crate) fn wait_for_successor(&self, of: &str) -> Info {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        until("another daemon answers", || {
+            // A question that the former one does not come to answer any more is lost: the next one goes out on a new connection.
+            let peer = Peer::connect(zmq::REQ, &self.endpoint());
+            peer.send(&[frame(&json!({"command": "info"}))]);
+            let reply: Reply<Info> = serde_json::from_value(peer.has_more(200).then(|| value_of(&peer.receive()[0]))?).ok()?;
+            reply.result.filter(|info| info.uuid != of)
+        })
     }
 
     /// Kills the daemon and nothing else.

@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     log: &'static str,
     wrapper: Vec<String>,
     arguments: Vec<String>,
+    program: String,
 }
 
 /// A daemon that ended before it served anybody.
@@ -59,6 +60,7 @@ impl Setup {
             log: "debug",
             wrapper: Vec::new(),
             arguments: Vec::new(),
+            program: env!("CARGO_BIN_EXE_procmand").to_owned(),
         }
     }
 
@@ -132,6 +134,12 @@ impl Setup {
         self
     }
 
+    /// Another `procmand` than the one that was built with the tests.
+    pub(crate) fn program(mut self, path: &str) -> Self {
+        self.program = path.to_owned();
+        self
+    }
+
     fn fill_in(&self, text: &str) -> String {
         text.replace("{dir}", self.dir.path().to_str().unwrap())
     }
@@ -149,7 +157,7 @@ impl Setup {
 
     fn spawn(&self) -> Child {
         let config = self.write_config();
-        let procmand = env!("CARGO_BIN_EXE_procmand");
+        let procmand = self.program.as_str();
         let mut command = match self.wrapper.split_first() {
             None => Command::new(procmand),
             Some((program, arguments)) => {

@@ -1,0 +1,120 @@
+//! Leaving without quitting anything: what runs is left to the next daemon, which may come at once in this very process.
+//!
+//! Nothing new is started, everything that is known is written down, and only when no task is left that could reap a process is the database closed:
+//! what ends from then on, the next daemon sees.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::runtime::Runtime;
+
+use crate::store::{Farewell, StateDir, Store};
+use crate::subprocess::SubProcessHandle;
+use crate::subprocess::adopt::HandedOver;
+use crate::subprocess::spawn::Spawner;
+use crate::supervisor::SupervisorHandle;
+use crate::sys::inherited;
+
+use super::exit::StartError;
+use super::kept::Depository;
+use super::prepare::KeptGroups;
+use super::recovery::KEPT_NOTIFY;
+
+/// How long starts that are under way may take to have their process. One that takes longer is found by the next daemon as it is.
+const STARTS: Duration = Duration::from_secs(2);
+/// How long tasks may take to end.
+const TASKS: Duration = Duration::from_secs(2);
+/// How long the service manager may take to take descriptors.
+const KEEPING: Duration = Duration::from_secs(2);
+
+/// The name of the lock of the state directory among the descriptors that are handed over.
+pub(super) const LOCK: &str = "lock";
+/// That of the listener for scrapes.
+pub(super) const METRICS: &str = "metrics";
+
+/// How the daemon has left.
+pub enum After {
+    /// Everything is quit.
+    Quit,
+    /// Everything lives.
+    Kept(Box<Rest>),
+}
+
+/// What is still to be done when the runtime has ended.
+pub struct Rest {
+    pub(super) store: Store,
+    pub(super) spawner: Spawner,
+    pub(super) depository: Arc<Depository>,
+    pub(super) state_dir: StateDir,
+    /// The program that takes over in this process, and what it gets.
+    pub(super) next: Option<(Successor, Vec<(String, OwnedFd)>)>,
+}
+
+/// The program that takes over.
+#[derive(Clone, Debug)]
+pub struct Successor {
+    /// Where this one was when it was started: a package that was installed meanwhile has put another one there.
+    pub program: PathBuf,
+    /// Its arguments, the name first.
+    pub arguments: Vec<OsString>,
+}
+
+impl Successor {
+    /// What is where this program was found, with the same arguments. To be asked at the start, while that still is this one.
+    pub fn of_this() -> Option<Self> {
+        let program =
+            std::env::current_exe().inspect_err(|error| tracing::warn!(%error, "this daemon cannot be upgraded in place")).ok()?;
+        Some(Self { program, arguments: std::env::args_os().collect() })
+    }
+}
+
+/// Leaves everything running. Returns descriptors of all that runs, by the names under which the next daemon looks for them.
+pub(super) async fn let_go(supervisor: &SupervisorHandle, spawner: &Spawner, groups: Option<KeptGroups>) -> Vec<(String, OwnedFd)> {
+    spawner.pause(STARTS).await;
+    let all = supervisor.all();
+    let handed_over = join_all(all.iter().map(SubProcessHandle::hand_over)).await;
+    if let Some(groups) = groups {
+        drop(tokio::task::spawn_blocking(move || groups.leave()).await);
+    }
+    let named = |HandedOver { uuid, main, notify }: HandedOver| {
+        let notify = notify.map(|fd| (format!("{KEPT_NOTIFY}{uuid}"), fd));
+        main.map(|fd| (uuid, fd)).into_iter().chain(notify)
+    };
+    handed_over.into_iter().flatten().flat_map(named).collect()
+}
+
+impl After {
+    /// Brings it to an end, with the runtime that the daemon has left and what flushes its log when it is dropped.
+    ///
+    /// # Errors
+    /// The program that was to take over cannot be executed. Everything lives on, for a daemon that is started by whoever sees this one fail.
+    pub fn conclude<L>(self, runtime: Runtime, log: L) -> Result<(), StartError> {
+        match self {
+            // A thread that reads of a stuck process may never end; the daemon does.
+            Self::Quit => runtime.shutdown_background(),
+            Self::Kept(rest) => {
+                runtime.shutdown_timeout(TASKS);
+                let Rest { store, spawner, depository, state_dir, next } = *rest;
+                for uuid in spawner.waiting() {
+                    drop(store.forget(&uuid)); // nothing of it has begun: the next daemon starts it
+                }
+                depository.flush(KEEPING);
+                store.close(Farewell::Kept);
+                if let Some((Successor { program, arguments }, mut descriptors)) = next {
+                    tracing::info!(program = %program.display(), "another program takes over in this process");
+                    drop(log);
+                    descriptors.extend(state_dir.into_lock().map(|fd| (LOCK.to_owned(), fd)));
+                    let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors);
+                    return Err(StartError::Upgrade { program, source });
+                }
+                tracing::info!("left, and everything lives");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Whether the program that is to take over in this process is fit for that: it checks the configuration and the database by itself, before anything is
+//! given up.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use crate::protocol::Signal;
+use crate::protocol::definition::Definition;
+use crate::subprocess::spawn::Spawner;
+use crate::subprocess::{Launch, Spec};
+use crate::sys::pidfd::{ExitStatus, PidFd};
+use crate::sys::readiness;
+
+use super::handover::Successor;
+
+/// How long the check may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// As much of what it says is passed on.
+const MOST_SAID: u64 = 16 << 10;
+
+/// Has the program check the configuration, and answers why it must not take over. `reaped` is woken once its process is reaped, as for any other.
+pub(super) async fn check(successor: &Successor, spawner: &Spawner, reaped: &Notify) -> Result<(), String> {
+    let program = successor.program.display().to_string();
+    // A name for the program that is no text cannot be asked for; no package installs such.
+    let arguments = successor.arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words = [program.clone(), "--check".to_owned()].into_iter().chain(arguments).collect();
+    let definition = Definition { cmd: Some(words), ..Definition::default() };
+    let name = "procmand".parse().map_err(|error| format!("{error}"))?;
+    let spec = Spec::resolve(name, definition).map_err(|problems| format!("{program} cannot be run: {problems:?}"))?;
+    let cannot = |error: &dyn std::fmt::Display| format!("{program} cannot be run to check the configuration: {error}");
+    let (said, writer) = std::io::pipe().map_err(|error| cannot(&error))?;
+    let uuid = uuid::Uuid::new_v4().to_string();
+    let spawned = spawner.clone().spawn_into(Arc::new(spec), Launch::default(), uuid, OwnedFd::from(writer)).await;
+    let spawned = spawned.map_err(|failure| cannot(&failure))?;
+    let fd = readiness::watch(spawned.fd).map_err(|error| cannot(&error))?;
+    let ended = match tokio::time::timeout(PATIENCE, ended(&fd)).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            drop(fd.get_ref().send_signal(Signal::KILL.number()));
+            drop(tokio::time::timeout(PATIENCE, ended(&fd)).await);
+            Err(std::io::Error::other(format!("it did not end within {PATIENCE:?}")))
+        }
+    };
+    drop(spawned.guard);
+    reaped.notify_one();
+    let said = tokio::task::spawn_blocking(move || {
+        let mut text = Vec::new();
+        drop(said.take(MOST_SAID).read_to_end(&mut text));
+        String::from_utf8_lossy(&text).trim().to_owned()
+    });
+    match ended {
+        Ok(ExitStatus::Exited(0)) => Ok(()),
+        Ok(status) => {
+            let said = said.await.unwrap_or_default();
+            Err(format!("{program} --check has left with {}, so it does not take over: {said}", status.returncode()))
+        }
+        Err(error) => Err(cannot(&error)),
+    }
+}
+
+async fn ended(fd: &AsyncFd<PidFd>) -> std::io::Result<ExitStatus> {
+    loop {
+        let mut guard = fd.readable().await?;
+        match fd.get_ref().reap()? {
+            Some(status) => return Ok(status),
+            None => guard.clear_ready(),
+        }
+    }
+}
