@@ -22,8 +22,8 @@ use super::table::Table;
 /// The variable that names its run to a process and, by inheritance, to its descendants; its value is the run's UUID.
 pub const MARKER: &str = "PROCMAN_UUID";
 
-/// The variable that says whose a process is: `ID/NAME` for a run of this sub-process of the daemon with this id, `ID/NAME/program` for what the
-/// daemon itself asks of it. It tells a later daemon with the same id what it knows nothing else of.
+/// The variable that says whose a process is: `ID/NAME/PID` for a run of this sub-process of the daemon with this id, whose main process was made with
+/// this PID; `ID/NAME/program/PID` for what the daemon itself asks of it. It tells a later daemon with the same id what it knows nothing else of.
 pub const OWNER: &str = "PROCMAN_RUN";
 
 /// The trees of all runs.
