@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::config::Endpoint;
 use crate::control::{Identity, Neighbours, Service};
 use crate::output::{self, Outputs};
 use crate::probe::Asker;
@@ -189,6 +190,9 @@ impl Prepared {
             let shutdown = async move { drop(closing.wait_for(|closing| *closing).await) };
             doors.spawn(http::serve(listener, Arc::new(exporter), readiness_seen, shutdown));
         }
+        let said = |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut ports = handover::port_names(said(&config.control.endpoints).into_iter(), bound.iter().map(|bound| &bound.endpoint));
+        ports.extend(handover::port_names(said(&config.events.endpoints).into_iter(), publisher.endpoints().iter()));
         let endpoints: Vec<String> = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let identity = Identity {
             uuid,
@@ -300,6 +304,8 @@ impl Prepared {
         if children == ChildrenAtShutdown::Keep {
             let next = keeper.successor().map(|successor| {
                 descriptors.extend(listening.map(|fd| (METRICS.to_owned(), fd)));
+                let nothing = || std::fs::File::open("/dev/null").ok().map(OwnedFd::from);
+                descriptors.extend(ports.into_iter().filter_map(|name| Some((name, nothing()?))));
                 (successor, descriptors)
             });
             return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, next })));

@@ -99,7 +99,8 @@ fn what_ended_meanwhile_is_told_and_the_policy_decides() {
     let view = daemon.wait_for("again", |view| view.state == StateName::Running && view.pid != Some(pids[1]));
     assert_eq!(view.restarts, 1);
     let runs = history(&daemon, "again");
-    assert_eq!((runs.len(), runs[0].pid), (1, Some(pids[1])), "{runs:?}");
+    // The PID is not written down yet when a daemon is killed at once after its answer; whose mark is found nowhere any more has none then.
+    assert!(runs.len() == 1 && runs[0].pid.is_none_or(|pid| pid == pids[1]), "{runs:?}");
     // It is told once, also to the daemon after that.
     daemon.replace();
     assert_eq!(daemon.view("once").returncode, view_of(&history(&daemon, "once")));
@@ -272,8 +273,10 @@ fn after_a_boot_nothing_is_believed() {
     let connection = rusqlite::Connection::open(daemon.path("state/procman.db")).unwrap();
     let (find, now) = ("SELECT uuid, body FROM runs", procman::procfs::boot_id().unwrap());
     let mut rows = connection.prepare(find).unwrap();
-    let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
-    for (uuid, body) in rows.map(Result::unwrap) {
+    let found = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+    let found: Vec<(String, String)> = found.map(Result::unwrap).collect();
+    drop(rows);
+    for (uuid, body) in found {
         let body = body.replace(&now, "before");
         let fnv = |sum: u64, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         let sum = body.bytes().fold(0xcbf2_9ce4_8422_2325, fnv).cast_signed();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use procman::client::Client;
+use procman::client::{Client, ClientError};
 use procman::protocol::definition::{Definition, Output};
 use procman::protocol::reply::{
     AuditEntry, Each, Ended, Executed, HostProcess, HostProcessInfo, Info, LogLines, NamedProcess, Nothing, PastRun, Pong, Reloaded,
