@@ -1,29 +1,22 @@
-//! The file: made, opened, checked, written, and looked after while it is open.
+//! The database: opened, checked, written, and looked after while it is open.
 
 use std::borrow::Borrow;
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::bounds::{Bounds, Ledger, size_of_run};
 use super::failure::Failure;
+use super::file::{SIDE_FILES, beside, check_header, connect, finish, inode, install, make, salvage, set_aside};
 use super::mirror::Batch;
 use super::rows::SetAside;
 use super::schema::{APPLICATION_ID, NEWEST, STEPS, migrate};
 use super::tables::{self, Contents};
 use crate::protocol::reply::PastRun;
-
-/// What SQLite keeps beside the database.
-const SIDE_FILES: [&str; 2] = ["-wal", "-shm"];
-
-/// How long somebody else may hold the lock before that is trouble: callers wait for it.
-const BUSY: Duration = Duration::from_millis(500);
 
 /// Pages of the write-ahead log at which SQLite carries them over within a commit. The writer does so earlier, where nobody waits.
 const LATEST_CHECKPOINT: u32 = 4000;
@@ -56,6 +49,7 @@ pub(super) struct Carried {
 impl Database {
     /// Opens it; makes it where there is none; sets it aside where it is damaged, if that is allowed, and makes a new one with what could be saved.
     pub(super) fn open(path: &Path, bounds: Bounds, may_set_aside: bool) -> Result<(Self, Found), Failure> {
+        finish(path)?;
         match Self::attempt(path, bounds) {
             Ok(Some((database, contents))) => Ok((database, Found { contents, ..Found::default() })),
             Ok(None) => {
@@ -272,29 +266,6 @@ fn write_changes<K: Borrow<str>, R: tables::Row>(connection: &Connection, change
     Ok(())
 }
 
-/// The path with this behind its last name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut text = OsString::from(path);
-    text.push(suffix);
-    text.into()
-}
-
-fn inode(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
-}
-
-fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
-    connection.busy_timeout(BUSY)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    // The file may be damaged: believe nothing that need not be, and carry nothing over into it on closing.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    Ok(connection)
-}
-
 /// Which schema it has, if it is ours.
 fn identify(connection: &Connection) -> Result<i64, Failure> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(|error| Failure::of_reading(&error));
@@ -309,82 +280,9 @@ fn identify(connection: &Connection) -> Result<i64, Failure> {
     if version > NEWEST { Err(Failure::Newer(version)) } else { Ok(version) }
 }
 
-/// Looks at what every file of ours begins with ("Database File Format" of SQLite, 1.3). Where another version of the format stands SQLite takes the file
-/// for one that may only be read, or for one without a write-ahead log, and passes over the log that lies there.
-fn check_header(path: &Path) -> Result<(), Failure> {
-    let mut header = [0; 20];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Failure::Damaged("it is cut off".into())),
-        Err(error) => return Err(Failure::of_io(&error)),
-    }
-    if header.starts_with(b"SQLite format 3\0") && header.ends_with(&[2, 2]) {
-        Ok(())
-    } else {
-        Err(Failure::Damaged("its header is not that of a SQLite database with a write-ahead log".into()))
-    }
-}
-
 /// Asks SQLite whether the file is sound.
 fn check(connection: &Connection) -> Result<(), Failure> {
     let verdict: String =
         connection.query_row("PRAGMA integrity_check(1)", (), |row| row.get(0)).map_err(|error| Failure::of_reading(&error))?;
     if verdict == "ok" { Ok(()) } else { Err(Failure::Damaged(verdict)) }
-}
-
-/// Makes a database with this in it, beside where it is to be: there it comes whole or not at all.
-fn make(path: &Path, contents: &Contents, bounds: Bounds) -> Result<PathBuf, Failure> {
-    let new = beside(path, ".new");
-    let clean = || ["", "-wal", "-shm", "-journal"].iter().for_each(|side| drop(fs::remove_file(beside(&new, side))));
-    clean();
-    let made =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(|error| Failure::of_io(&error)).and_then(|file| {
-            drop(file);
-            let fill = || {
-                let mut connection = connect(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-                migrate(&mut connection, 0, STEPS)?;
-                let transaction = connection.transaction()?;
-                tables::write(&transaction, contents, bounds)?;
-                transaction.commit()?;
-                connection.pragma_update(None, "journal_mode", "wal")?;
-                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-                connection.close().map_err(|(_, error)| error)
-            };
-            fill().map_err(|error| Failure::of_writing(&error))
-        });
-    if made.is_err() {
-        clean();
-    }
-    made.map(|()| new)
-}
-
-/// Puts a new database into its place.
-fn install(new: &Path, path: &Path) -> Result<(), Failure> {
-    let sync = || fs::rename(new, path).and_then(|()| File::open(path.parent().unwrap_or(path))?.sync_all());
-    sync().map_err(|error| Failure::of_io(&error))
-}
-
-/// What can still be read of a damaged database, without changing it, and how many rows could not be understood.
-fn salvage(path: &Path) -> (Contents, u64) {
-    if fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
-        // SQLite would remove the write-ahead log of an empty one.
-        return (Contents::default(), 0);
-    }
-    reader(path).map_or_else(|_| (Contents::default(), 0), |connection| tables::salvage(&connection))
-}
-
-/// Renames a damaged database and what lies beside it. The database goes first: without its write-ahead log it would look like a sound, older one.
-fn set_aside(path: &Path) -> Result<PathBuf, Failure> {
-    let stem = format!(".damaged-{}", jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ"));
-    let free = |aside: &PathBuf| ["", "-wal", "-shm"].iter().all(|side| fs::symlink_metadata(beside(aside, side)).is_err());
-    let names = (1..).map(|count| beside(path, &if count == 1 { stem.clone() } else { format!("{stem}.{count}") }));
-    let aside = names.into_iter().find(free).unwrap_or_else(|| beside(path, &stem));
-    for side in ["", "-wal", "-shm"] {
-        match fs::rename(beside(path, side), beside(&aside, side)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Failure::of_io(&error)),
-        }
-    }
-    Ok(aside)
 }

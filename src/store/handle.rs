@@ -12,6 +12,7 @@ use super::committed::Committed;
 use super::database::{self, Database, Found};
 use super::desk::{Exchange, Level, Problem};
 use super::failure::{Failure, StoreError};
+use super::file::beside;
 use super::mirror::Mirror;
 use super::rows::{Farewell, Recovered, RunChange, RunRow, SetAside, StandingRow};
 use super::sentinel::Sentinel;
@@ -118,7 +119,7 @@ impl Store {
             last_aside: None,
             commits: 0,
         };
-        let syncer = Syncer { wal: database::beside(&path, "-wal"), exchange: Arc::clone(&exchange) };
+        let syncer = Syncer { wal: beside(&path, "-wal"), exchange: Arc::clone(&exchange) };
         let sentinel = Sentinel { path, exchange, watcher };
         let threads = [
             spawn("store-writer", move || writer.run()),

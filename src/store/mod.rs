@@ -5,7 +5,7 @@
 //! - [`rows`]: what is written down, and what an earlier daemon left of it;
 //! - [`committed`]: the acknowledgement of something that was handed over;
 //! - [`history`]: the runs that have ended, as a cache in memory that answers at once; [`bounds`]: how many of them are kept, there and on the disk;
-//! - `schema`, `tables`, `database`: the file and its SQL; `failure`: why it cannot be used, and what helps;
+//! - `file`, `database`, `schema`, `tables`: the file and its SQL; `failure`: why it cannot be used, and what helps;
 //! - `mirror`, `desk`: what must be on the disk, in memory, and how it is handed over;
 //! - `writer`, `syncer`, `sentinel`: the three threads.
 //!
@@ -28,6 +28,7 @@ pub mod committed;
 mod database;
 mod desk;
 mod failure;
+mod file;
 pub mod handle;
 pub mod history;
 mod mirror;

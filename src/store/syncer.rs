@@ -4,7 +4,9 @@
 //! as `synchronous = FULL` would within the commit. The log may be opened here: it is the database and its `-shm` whose locks would be lost with a
 //! second descriptor's closing. What a checkpoint has carried over meanwhile was synced by it.
 
-use std::fs::OpenOptions;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +22,21 @@ pub(super) struct Syncer {
 }
 
 impl Syncer {
+    /// The file stays open, so that a daemon whose descriptors are used up goes on writing.
+    fn sync(&self, held: &mut Option<File>) -> io::Result<()> {
+        let there = fs::metadata(&self.wal)?;
+        let same = |file: &File| file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()));
+        if !held.as_ref().is_some_and(same) {
+            *held = None;
+        }
+        match held {
+            Some(file) => file.sync_data(),
+            None => held.insert(File::open(&self.wal)?).sync_data(),
+        }
+    }
+
     pub(super) fn run(self) {
+        let mut held = None;
         let mut unsynced_since: Option<Instant> = None;
         loop {
             let mut desk = self.exchange.desk();
@@ -39,7 +55,7 @@ impl Syncer {
             desk.in_sync = std::mem::take(&mut desk.to_sync);
             desk.syncing = Some(Instant::now());
             drop(desk);
-            let synced = OpenOptions::new().read(true).open(&self.wal).and_then(|wal| wal.sync_data());
+            let synced = self.sync(&mut held);
             let mut desk = self.exchange.desk();
             desk.syncing = None;
             match synced {

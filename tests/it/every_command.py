@@ -174,9 +174,7 @@ assert trail[0]["outcome"] == "ok" and trail[0]["endpoint"] == sys.argv[1] and t
 assert trail[1]["target"] == "loud" and all(entry["target"] == "py" for entry in ask("audit", name="py"))
 assert "swordfish" not in str(ask("audit", limit=1000)), "nor does the audit trail"
 
-refused("upgrade", "bad_request")  # not in this version
 refused("shutdown", "bad_request", children="sell")
-refused("shutdown", "bad_request", children="keep")  # not in this version
 assert ask("ping")["pong"] is True, "it stays"
 
 assert ask("shutdown") == {}

@@ -30,7 +30,7 @@ fn sample() -> &'static Sample {
             store.audit(&entry("quit", Some(&of)));
         }
         store.flush().wait(LONG).unwrap();
-        let killed = ["", "-wal"].map(|side| fs::read(database::beside(&path, side)).unwrap());
+        let killed = ["", "-wal"].map(|side| fs::read(file::beside(&path, side)).unwrap());
         store.close(Farewell::Kept);
         let closed = fs::read(&path).unwrap();
         let opened = open(dir.path());
@@ -187,6 +187,21 @@ fn a_write_ahead_log_without_its_database_is_set_aside() {
     let aside = works(dir.path()).set_aside.unwrap();
     assert!(aside.problem.contains("it is gone"), "{}", aside.problem);
     assert_eq!(fs::read(format!("{}-wal", aside.path.display())).unwrap(), sample().killed[1]);
+}
+
+#[test]
+fn a_crash_amid_setting_aside_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // The damaged one is away, its write-ahead log not yet; the new one is made and not yet in its place.
+    fs::write(dir.path().join("procman.db-wal"), &sample().killed[1]).unwrap();
+    fs::write(dir.path().join("procman.db.new"), &sample().closed).unwrap();
+    let recovered = works(dir.path());
+    assert_eq!(Recovered { farewell: Some(Farewell::Kept), ..recovered }, Recovered { set_aside: None, ..sample().recovered.clone() });
+    // One that is half made is none.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("procman.db.new"), &sample().closed[..10]).unwrap();
+    assert!(works(dir.path()).fresh);
+    assert!(!dir.path().join("procman.db.new").exists());
 }
 
 #[test]

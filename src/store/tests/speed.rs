@@ -23,13 +23,13 @@ fn round_trips() {
         committed().wait(LONG).unwrap();
         before.elapsed()
     };
-    say("begin, alone", (0..5000).map(|at| timed(&|| store.begin(run(&format!("u{}", at % 1000), "a")))).collect());
+    say("begin, alone", (0..5000).map(|at| timed(&|| store.begin(run(&format!("u{at}"), "a")))).collect());
     say("define, alone", (0..500).map(|at| timed(&|| store.define(&name("a"), &definition(&at.to_string())))).collect());
     let began = Instant::now();
     let times: Vec<Vec<Duration>> = std::thread::scope(|scope| {
         let client = |client: usize| {
             let (store, timed) = (&store, &timed);
-            scope.spawn(move || (0..200).map(|at| timed(&|| store.begin(run(&format!("c{client}-{}", at % 10), "a")))).collect::<Vec<_>>())
+            scope.spawn(move || (0..200).map(|at| timed(&|| store.begin(run(&format!("c{client}-{at}"), "a")))).collect::<Vec<_>>())
         };
         let clients: Vec<_> = (0..100).map(client).collect();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
@@ -46,6 +46,7 @@ fn round_trips() {
         store.change(&uuid, RunChange::Ready(true));
         store.audit(&entry("execute", Some("a")));
         store.end(&past(&uuid, "a"));
+        drop(store.forget(&uuid));
     }
     say("begin, with all that goes with a run", times);
     store.close(Farewell::Quit);
