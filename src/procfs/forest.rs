@@ -5,7 +5,7 @@
 //! `attribution` says how the daemon's children are told apart. One pass serves every run and everybody who asks meanwhile: the cost of
 //! a look does not grow with the number of runs or clients, only with the number of processes on the host.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
