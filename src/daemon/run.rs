@@ -220,11 +220,19 @@ impl Prepared {
             runtime_dir: &config.runtime_dir,
             id: &id,
         };
+        // Named before anything new has one: what came back, and belongs to no run that was taken over, is over.
+        let (sockets, came_back): (Vec<String>, Vec<String>) = (NotifySocket::left(&config.runtime_dir), kept.keys().cloned().collect());
         let (to_start, outcome) = heirs.recover(recovered, kept, &boot_id).await?;
-        store.boot(&boot_id);
-        NotifySocket::remove_stale(&config.runtime_dir);
+        let taken_over = store.boot(&boot_id);
         let runs = runs_of(&supervisor);
-        depository.give_up_all_but(|name| runs.contains(name.strip_prefix(KEPT_NOTIFY).unwrap_or(name)));
+        sockets.iter().filter(|uuid| !runs.contains(*uuid)).for_each(|uuid| NotifySocket::remove_stale(&config.runtime_dir, uuid));
+        let depository_too = depository.clone();
+        background.spawn(async move {
+            // What was found of their ends must be written down before.
+            let _ = taken_over.await;
+            let over = came_back.iter().filter(|name| !runs.contains(name.strip_prefix(KEPT_NOTIFY).unwrap_or(name)));
+            over.for_each(|name| depository_too.give_up(name));
+        });
         if let Some(set_aside) = &set_aside {
             tell_set_aside(&telemetry, set_aside);
         }

@@ -168,7 +168,11 @@ impl Heirs<'_> {
             (None, Located::Ended(status)) => (written.unwrap_or(none), FoundMain::Ended(status)),
             (None, Located::Unseen) => (none, FoundMain::Ended(None)),
         };
-        let notify = (matches!(main, FoundMain::Held(_)) && NotifySocket::is_wanted(&spec)).then(|| {
+        let is_heard = matches!(main, FoundMain::Held(_)) && NotifySocket::is_wanted(&spec);
+        if !is_heard {
+            NotifySocket::remove(self.runtime_dir, &row.uuid);
+        }
+        let notify = is_heard.then(|| {
             let kept = kept.remove(&format!("{KEPT_NOTIFY}{}", row.uuid));
             match kept {
                 Some(kept) => NotifySocket::resume(self.runtime_dir, &row.uuid, kept),
