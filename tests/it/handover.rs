@@ -16,17 +16,23 @@ const SITE: &str = "[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nautostar
      [[process]]\nname = 'flapping'\ncmd = ['false']\nautostart = true\nrestart = 'always'\nbackoff = { initial = 0.2, factor = 1.0, jitter = 0.0 }\nstart_limit = { count = 0 }\n";
 
 #[test]
-fn shutdown_can_keep_what_runs_for_the_next_daemon() {
+fn what_runs_can_be_kept_for_the_next_daemon() {
     let mut daemon = Daemon::start(SITE);
     let web = daemon.wait_for_state("web", StateName::Running);
     daemon.wait_for_state("stopped", StateName::Running);
     daemon.quit("stopped");
-    let _: Value = daemon.call("shutdown", json!({"children": "keep"}));
-    assert_eq!(daemon.leave_alone().code(), Some(0));
-    assert!(is_alive(web.pid.unwrap()));
-    daemon.start_next();
-    let after = daemon.view("web");
-    assert_eq!((after.pid, after.uuid, after.state), (web.pid, web.uuid, StateName::Running));
+    for by_signal in [false, true] {
+        if by_signal {
+            daemon.signal(libc::SIGUSR1);
+        } else {
+            let _: Value = daemon.call("shutdown", json!({"children": "keep"}));
+        }
+        assert_eq!(daemon.leave_alone().code(), Some(0));
+        assert!(is_alive(web.pid.unwrap()));
+        daemon.start_next();
+        let after = daemon.view("web");
+        assert_eq!((after.pid, &after.uuid, after.state), (web.pid, &web.uuid, StateName::Running));
+    }
     assert_eq!((daemon.view("stopped").state, daemon.view("stopped").wanted), (StateName::Stopped, Wanted::Down));
     daemon.wait_for("flapping", |view| view.restarts >= 2);
 }
