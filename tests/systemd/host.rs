@@ -1,7 +1,7 @@
 //! A host of its own, in namespaces, on which a real systemd runs the unit as it is shipped.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -219,8 +219,8 @@ impl Host {
     /// Puts another file in the place of the daemon's program, as a package manager does; its inode.
     pub(crate) fn install(&self) -> u64 {
         let (installed, new) = (self.scratch.path().join("bin/procmand"), self.scratch.path().join("bin/procmand.new"));
-        fs::copy(env!("CARGO_BIN_EXE_procmand"), &new).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        // Another program copies it: had this process the file open for writing while another test forks, nobody could execute it (ETXTBSY).
+        assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_procmand")).arg(&new).status().unwrap().success());
         fs::rename(&new, &installed).unwrap();
         fs::metadata(installed).unwrap().ino()
     }
