@@ -20,7 +20,10 @@ run: needs
 
 # The closing lines of each test program stay to be seen, also those behind a failed one. The daemon's tests run a second time without control
 # groups: on a host that has none the daemon must keep the same promises.
+# They are built first, as the previous commit's daemon, which is upgraded to the present one, shares what they depend on.
 test: needs-test
+	@$(CARGO) test --no-run
+	@scripts/previous-binary
 	@PATH="$(TOOLS):$$PATH"; export PATH; failed=0; \
 	echo '$(CARGO) test --no-fail-fast'; $(CARGO) test --no-fail-fast </dev/null || failed=1; \
 	echo 'PROCMAN_TEST_CGROUP=off $(CARGO) test --test it'; PROCMAN_TEST_CGROUP=off $(CARGO) test --test it </dev/null || failed=1; \

@@ -42,7 +42,7 @@ fn value<'a>(unit: &'a str, key: &str) -> &'a str {
 /// Writes the unit to a directory, with the daemon that was built in place of the installed one.
 fn with_built_daemon(unit: &str, directory: &Path) -> String {
     let (installed, built) = ("/usr/bin/procmand", env!("CARGO_BIN_EXE_procmand"));
-    assert_eq!(unit.matches(&format!("{installed} ")).count(), 2, "the daemon is checked and started");
+    assert_eq!(unit.matches(&format!("{installed} ")).count(), 4, "the daemon is checked, started and stopped");
     let path = directory.join("procmand.service");
     fs::write(&path, unit.replace(&format!("{installed} "), &format!("{built} "))).unwrap();
     path.to_str().unwrap().to_owned()
@@ -67,8 +67,11 @@ fn the_unit_keeps_the_promises_of_the_daemon() {
         ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("NotifyAccess", "main"),
         ("Restart", "on-failure"),
-        ("KillMode", "mixed"),     // sub-processes are quit by the daemon, in its order
+        ("KillMode", "process"),   // sub-processes are quit by the daemon, in its order, or left to the next one
         ("OOMPolicy", "continue"), // else one sub-process out of memory stops them all
+        ("ExecStop", "-/usr/bin/procmand --exec-stop %n"),
+        ("ExecStopPost", "-/usr/bin/procmand --exec-stop-post %n"),
+        ("RuntimeDirectoryPreserve", "yes"), // in it are sockets of what lives on
         ("StateDirectory", "procman"),
         ("RuntimeDirectory", "procman"),
     ] {
@@ -78,6 +81,10 @@ fn the_unit_keeps_the_promises_of_the_daemon() {
         assert_eq!(value(&unit, key), format!("{command} --config /etc/procman/procmand.toml"));
     }
     assert!(value(&unit, "WatchdogSec").parse::<u32>().is_ok_and(|seconds| seconds > 0));
+    // systemd passes what it keeps on to a daemon that it holds to the soft limit already, with some of its own: beyond it there is no start.
+    let (soft, hard) = value(&unit, "LimitNOFILE").split_once(':').unwrap();
+    let number = |text: &str| text.parse::<u32>().unwrap();
+    assert!(number(value(&unit, "FileDescriptorStoreMax")) + 24 <= number(soft) && number(soft) <= number(hard));
     // EX_CONFIG of sysexits.h: a file that is wrong now will be wrong a second later.
     assert!(value(&unit, "RestartPreventExitStatus").split(' ').any(|code| code == "78"));
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use procman::config::{Config, Loaded};
+use procman::daemon::unit::{self, UnitError};
 use procman::daemon::{ExitReason, Prepared, StartError, kept, prepare};
 use procman::telemetry::{LogFormat, Telemetry, logging};
 
@@ -21,6 +22,12 @@ struct Arguments {
     /// Say all that is wrong with the configuration, and where; start nothing
     #[arg(long)]
     check: bool,
+    /// For ExecStop= of systemd: where UNIT is being restarted, have the daemon leave, and everything run on for the next one
+    #[arg(long, value_name = "UNIT", conflicts_with_all = ["config", "check"])]
+    exec_stop: Option<String>,
+    /// For ExecStopPost= of systemd: clear up behind a daemon that was killed; where UNIT is being stopped, end what it left
+    #[arg(long, value_name = "UNIT", conflicts_with_all = ["config", "check", "exec_stop"])]
+    exec_stop_post: Option<String>,
     /// How log lines look, on standard error: text or json
     #[arg(long, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -32,6 +39,8 @@ Environment:
 
 Signals:
   SIGTERM, SIGINT  quit all sub-processes in the reverse of their order, then leave; a second one kills what is left
+  SIGUSR1          leave, and let all sub-processes run on for the next daemon
+  SIGUSR2          have the program that is installed now take over in the same process, as procmanctl upgrade
   SIGHUP           read the configuration again and do what differs, as procmanctl reload
 
 Exit codes:
@@ -52,6 +61,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitReason::Done.into(),
         Err(Failure::Logging(error)) => fail(&error.to_string(), ExitReason::Usage),
+        Err(Failure::Unit(error)) => fail(&error.to_string(), ExitReason::Failure),
         Err(Failure::Start(error)) => fail(&error.to_string(), error.reason()),
     }
 }
@@ -59,6 +69,7 @@ fn main() -> ExitCode {
 enum Failure {
     Logging(logging::LoggingError),
     Start(StartError),
+    Unit(UnitError),
 }
 
 impl<E: Into<StartError>> From<E> for Failure {
@@ -80,6 +91,12 @@ fn fail(message: &str, reason: ExitReason) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(unit) = &arguments.exec_stop {
+        return unit::exec_stop(unit).map_err(Failure::Unit);
+    }
+    if let Some(unit) = &arguments.exec_stop_post {
+        return unit::exec_stop_post(unit).map_err(Failure::Unit);
+    }
     let Loaded { config, warnings } = match &arguments.config {
         Some(file) => Config::load(file),
         None => Config::load_default(),

@@ -20,6 +20,7 @@ use crate::subprocess::adopt::HandedOver;
 use crate::subprocess::spawn::Spawner;
 use crate::supervisor::SupervisorHandle;
 use crate::sys::inherited;
+use crate::sys::limits::Nofile;
 
 use super::exit::StartError;
 use super::kept::Depository;
@@ -78,6 +79,8 @@ pub struct Rest {
     pub(super) spawner: Spawner,
     pub(super) depository: Arc<Depository>,
     pub(super) state_dir: StateDir,
+    /// What the daemon was started with.
+    pub(super) nofile: Option<Nofile>,
     /// The program that takes over in this process, and what it gets.
     pub(super) next: Option<(Successor, Vec<(String, OwnedFd)>)>,
 }
@@ -126,7 +129,7 @@ impl After {
             Self::Quit => runtime.shutdown_background(),
             Self::Kept(rest) => {
                 runtime.shutdown_timeout(TASKS);
-                let Rest { store, spawner, depository, state_dir, next } = *rest;
+                let Rest { store, spawner, depository, state_dir, nofile, next } = *rest;
                 for uuid in spawner.waiting() {
                     drop(store.forget(&uuid)); // nothing of it has begun: the next daemon starts it
                 }
@@ -136,7 +139,7 @@ impl After {
                     tracing::info!(program = %program.display(), "another program takes over in this process");
                     drop(log);
                     descriptors.extend(state_dir.into_lock().map(|fd| (LOCK.to_owned(), fd)));
-                    let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors);
+                    let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors, nofile);
                     return Err(StartError::Upgrade { program, source });
                 }
                 tracing::info!("left, and everything lives");

@@ -58,7 +58,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(10);
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    user1: Signal,
+    /// Asks for the same, and for sub-processes to be left alone.
+    keep: Signal,
 }
 
 impl Signals {
@@ -66,19 +67,27 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            user1: signal(SignalKind::user_defined1())?,
+            keep: signal(SignalKind::user_defined1())?,
         })
     }
 
-    /// The next one that asks the daemon to leave. The other would end a program that does not know it; here it does nothing.
-    async fn leave(&mut self) -> &'static str {
+    /// The next one that asks the daemon to leave.
+    async fn leave(&mut self) -> (&'static str, ChildrenAtShutdown) {
+        tokio::select! {
+            _ = self.terminate.recv() => ("SIGTERM", ChildrenAtShutdown::Quit),
+            _ = self.interrupt.recv() => ("SIGINT", ChildrenAtShutdown::Quit),
+            _ = self.keep.recv() => ("SIGUSR1", ChildrenAtShutdown::Keep),
+        }
+    }
+
+    /// The next one that asks a daemon to hurry that is quitting its sub-processes. It is too late to leave them alone.
+    async fn hurry(&mut self) -> &'static str {
         loop {
-            let ignored = tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.user1.recv() => "SIGUSR1",
-            };
-            tracing::warn!(signal = ignored, "this signal means nothing to this version, it is ignored");
+            let (signal, children) = self.leave().await;
+            match children {
+                ChildrenAtShutdown::Quit => return signal,
+                ChildrenAtShutdown::Keep => tracing::warn!(signal, "sub-processes are being quit already, it is ignored"),
+            }
         }
     }
 }
@@ -316,7 +325,7 @@ impl Prepared {
                 descriptors.extend(ports.into_iter().filter_map(|name| Some((name, nothing()?))));
                 (successor, descriptors)
             });
-            return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, next })));
+            return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, nofile, next })));
         }
         drop(tokio::task::spawn_blocking(move || store.close(Farewell::Quit)).await);
         tracing::info!(quit = left.quit, "left");
@@ -396,9 +405,9 @@ async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, St
 
 async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> (&'static str, ChildrenAtShutdown) {
     tokio::select! {
-        signal = signals.leave() => {
+        asked = signals.leave() => {
             trail.audit_signal(CommandName::Shutdown, None);
-            (signal, ChildrenAtShutdown::Quit)
+            asked
         }
         children = supervisor.asked_to_leave() => ("shutdown", children),
     }
@@ -414,7 +423,7 @@ async fn leave_all(supervisor: &SupervisorHandle, signals: &mut Signals) -> Left
     loop {
         tokio::select! {
             left = &mut quit => return left,
-            signal = signals.leave() => {
+            signal = signals.hurry() => {
                 tracing::warn!(signal, "in a hurry, killing what is left");
                 hurry.send_replace(true);
             }

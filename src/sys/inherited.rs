@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::check;
+use super::limits::{Nofile, restore_nofile};
 
 /// The first of them (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
@@ -41,11 +42,16 @@ pub fn take() -> HashMap<String, OwnedFd> {
     taken
 }
 
-/// Executes a program in this process, which takes these with [`take`]. Nothing of this program may be running any more but the calling thread.
+/// Executes a program in this process, which takes these with [`take`], and is held to `nofile`. Nothing of this program may be running any more but the calling thread.
 ///
 /// # Errors
 /// The program cannot be executed; some descriptors of this process may have been closed by then, so it can do nothing but end.
-pub fn execute(program: &Path, arguments: &[OsString], descriptors: Vec<(String, OwnedFd)>) -> io::Result<Infallible> {
+pub fn execute(
+    program: &Path,
+    arguments: &[OsString],
+    descriptors: Vec<(String, OwnedFd)>,
+    nofile: Option<Nofile>,
+) -> io::Result<Infallible> {
     let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
     let names: Vec<&str> = descriptors.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(":");
@@ -61,6 +67,7 @@ pub fn execute(program: &Path, arguments: &[OsString], descriptors: Vec<(String,
         // SAFETY: whoever had the number has no thread any more to use it with; without O_CLOEXEC it stays open.
         check(unsafe { libc::dup3(source, target, 0) }.into())?;
     }
+    nofile.map(restore_nofile).transpose()?;
     let mut command = Command::new(program);
     if let Some((name, rest)) = arguments.split_first() {
         command.arg0(name).args(rest);

@@ -40,6 +40,9 @@ pub enum NoGroups {
 /// asks for it: it makes every run a scheduling unit of its own, and on some kernels keeps real-time processes out.
 const ALWAYS: [Controller; 2] = [Controller::Memory, Controller::Pids];
 
+/// What the names of the daemon's groups begin with.
+const PREFIX: &str = "procman-";
+
 /// A group in which this daemon may make groups.
 #[derive(Debug)]
 pub(super) struct Ground {
@@ -103,7 +106,7 @@ impl Ground {
         id: &str,
         may_move: bool,
     ) -> Result<Self, (io::Error, Vec<(Group, String)>)> {
-        let name = format!("procman-{id}");
+        let name = format!("{PREFIX}{id}");
         let runs = match open_or_create(&base, &name).and_then(|runs| usable(&runs).map(|()| runs)) {
             Ok(runs) => runs,
             Err(error) => {
@@ -261,6 +264,27 @@ impl Traces {
         unmake(&self.made);
         self.made.clear();
     }
+}
+
+/// Takes back what a daemon that was killed has set up in its group, and could not undo: as long as the group hands controllers on, no process can be
+/// put into it, and the next daemon not started there. What runs in its groups is counted and limited again once that one has taken it over.
+///
+/// # Errors
+/// The group, or one in it, cannot be read or written.
+pub fn take_back(base: &Group) -> io::Result<()> {
+    let ours = base.children()?.into_iter().filter(|name| name.starts_with(PREFIX));
+    let runs = ours.map(|name| base.child(&name)).collect::<io::Result<Vec<_>>>()?;
+    for controller in [Controller::Memory, Controller::Pids, Controller::Cpu] {
+        for runs in &runs {
+            if runs.enabled()?.has(controller) {
+                runs.disable(controller)?;
+            }
+        }
+        if base.enabled()?.has(controller) {
+            base.disable(controller)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
