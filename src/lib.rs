@@ -39,6 +39,10 @@
 //! **One exit.** The pidfd of the process turns readable, its actor reaps it, the machine has what is left of the tree ended, and then asks the
 //! restart policy; a start that follows is one more effect.
 //!
+//! **One daemon after the other.** Before a process is made, the intent to make it is written down ([`subprocess::ledger`], [`store`]); its PID and start time follow,
+//! its end, and where each sub-process stands. A later daemon reads that, looks for the processes, and has each actor take over what was found ([`subprocess::adopt`])
+//! before it opens its doors; only then does it decide what is to start. So a daemon may leave, be killed, or have another program take its place at any moment.
+//!
 //! **One tree.** Where the host lets it, the daemon starts each run in a control group of its own ([`subprocess::containment`]), which no process leaves
 //! by forking. In any case the daemon is a child subreaper, so every process of any tree is a descendant of it: below its main, or below an orphan that came
 //! to the daemon and is known by its session, its group, or the marker `PROCMAN_UUID` in its environment ([`procfs::forest`]).
@@ -58,6 +62,10 @@
 //!   up for 6 ms. What comes faster than it could be kept is not copied at all. The cost that is left is the kernel's for giving pages
 //!   back: 0.13 ms of processor time for each MiB, page by page. Cutting more seldom does not lower it, and cutting more often raises it (by a
 //!   third at every 10 ms, by nine tenths at every 2 ms).
+//! - *A transaction is the state of a mirror in memory at one moment*: whoever hands something over never waits for a disk, and a row that changed ten times is written
+//!   once. The commit of an intent goes on while the start is prepared. What a killed daemon needs is in the kernel's hands, and not synced: after a reboot it is worth nothing.
+//! - *A process is called `pm-` and digits of its UUID until it has executed its program*: until then its environment is the daemon's, and a daemon that was killed
+//!   in that moment would leave a process that nobody knows.
 //! - *`sysinfo` answers what is asked once* (physical cores, the host's name); what is asked a thousand times a second is read here (see
 //!   `make bench`, which measures both).
 

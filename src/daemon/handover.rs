@@ -3,6 +3,7 @@
 //! Nothing new is started, everything that is known is written down, and only when no task is left that could reap a process is the database closed:
 //! what ends from then on, the next daemon sees.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -37,6 +38,32 @@ const KEEPING: Duration = Duration::from_secs(2);
 pub(super) const LOCK: &str = "lock";
 /// That of the listener for scrapes.
 pub(super) const METRICS: &str = "metrics";
+
+/// What the name of a descriptor begins with that is none of use: it says where an endpoint was whose port the configuration leaves open. The rest is
+/// what the configuration says and where that was, in hexadecimal digits, as these names hold no colon.
+const PORT: &str = "port.";
+
+/// Where endpoints were, by what the configuration says of them.
+pub(super) fn ports(kept: &mut HashMap<String, OwnedFd>) -> HashMap<String, String> {
+    let text = |hex: &str| {
+        let digits = hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        String::from_utf8(digits.collect::<Option<Vec<u8>>>()?).ok()
+    };
+    let port = |name: &String| {
+        let (said, resolved) = name.strip_prefix(PORT)?.split_once('.')?;
+        Some((text(said)?, text(resolved)?))
+    };
+    let ports = kept.keys().filter_map(port).collect();
+    kept.retain(|name, _| !name.starts_with(PORT));
+    ports
+}
+
+/// Names that say where these endpoints are, for those whose port the configuration leaves open.
+pub(super) fn port_names<'a>(said: impl Iterator<Item = String>, resolved: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let open = said.zip(resolved).filter(|(said, resolved)| said != *resolved && said.starts_with("tcp:"));
+    open.map(|(said, resolved)| format!("{PORT}{}.{}", hex(&said), hex(resolved))).collect()
+}
 
 /// How the daemon has left.
 pub enum After {

@@ -87,12 +87,6 @@ impl Depository {
         }
     }
 
-    /// What is kept and belongs to nothing any more is kept no longer.
-    pub(super) fn give_up_all_but(&self, is_needed: impl Fn(&str) -> bool) {
-        let names: Vec<String> = self.lock().iter().filter(|name| !is_needed(name)).cloned().collect();
-        names.iter().for_each(|name| self.give_up(name));
-    }
-
     /// Blocks until everything is handed over, or for so long.
     pub(super) fn flush(&self, patience: Duration) {
         let Some(messages) = &self.messages else { return };

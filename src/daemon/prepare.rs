@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config::{Cgroup, Config, Endpoint};
 use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
-use crate::control::{Bound, Limits, Publisher};
+use crate::control::{BindError, Bound, Limits, Publisher};
 use crate::protocol::reply::Capabilities;
 use crate::store::{StateDir, Store};
 use crate::subprocess::containment::{Groups, Place};
@@ -19,7 +19,7 @@ use crate::sys::limits::{Nofile, raise_nofile};
 use crate::sys::{probe, reaper, signals};
 
 use super::exit::StartError;
-use super::handover::{LOCK, METRICS};
+use super::handover::{self, LOCK, METRICS};
 use super::sockets::{SocketFile, bind_ipc};
 
 /// A daemon that holds all it needs and has started nothing.
@@ -76,6 +76,7 @@ impl Prepared {
             .create(&config.runtime_dir)
             .map_err(|source| StartError::RuntimeDir { path: config.runtime_dir.display().to_string(), source })?;
 
+        let ports = handover::ports(&mut kept);
         let context = zmq::Context::new();
         let limits = Limits::new(config.control.max_request_bytes);
         let mut bound = Vec::new();
@@ -88,7 +89,9 @@ impl Prepared {
                     bound.push(socket);
                     socket_files.push(file);
                 }
-                Endpoint::Tcp { .. } => bound.push(Bound::bind(&context, &endpoint.to_string(), limits)?),
+                Endpoint::Tcp { .. } => {
+                    bound.push(same_port(&ports, endpoint, |endpoint| Bound::bind(&context, endpoint, limits))?);
+                }
             }
         }
         let mut publisher = Publisher::new(&context)?;
@@ -98,7 +101,7 @@ impl Prepared {
                     let ((), file) = bind_ipc(path, &config.control, PUBLISH, |endpoint| publisher.bind(endpoint))?;
                     socket_files.push(file);
                 }
-                Endpoint::Tcp { .. } => publisher.bind(&endpoint.to_string())?,
+                Endpoint::Tcp { .. } => same_port(&ports, endpoint, |endpoint| publisher.bind(endpoint))?,
             }
         }
         let listening = kept.remove(METRICS).map(TcpListener::from);
@@ -134,6 +137,16 @@ impl Prepared {
             _context: context,
         })
     }
+}
+
+/// Binds where the daemon that this one takes over from was, if the configuration leaves the port open: its clients come back there.
+fn same_port<T>(
+    ports: &HashMap<String, String>,
+    endpoint: &Endpoint,
+    mut bind: impl FnMut(&str) -> Result<T, BindError>,
+) -> Result<T, BindError> {
+    let said = endpoint.to_string();
+    ports.get(&said).and_then(|resolved| bind(resolved).ok()).map_or_else(|| bind(&said), Ok)
 }
 
 /// Removes all groups of the daemon when dropped, which blocks for a second at most.

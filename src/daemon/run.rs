@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::config::Endpoint;
 use crate::control::{Identity, Neighbours, Service};
 use crate::output::{self, Outputs};
 use crate::probe::Asker;
@@ -199,6 +200,9 @@ impl Prepared {
             let shutdown = async move { drop(closing.wait_for(|closing| *closing).await) };
             doors.spawn(http::serve(listener, Arc::new(exporter), readiness_seen, shutdown));
         }
+        let said = |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let mut ports = handover::port_names(said(&config.control.endpoints).into_iter(), bound.iter().map(|bound| &bound.endpoint));
+        ports.extend(handover::port_names(said(&config.events.endpoints).into_iter(), publisher.endpoints().iter()));
         let endpoints: Vec<String> = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let identity = Identity {
             uuid,
@@ -226,11 +230,19 @@ impl Prepared {
             runtime_dir: &config.runtime_dir,
             id: &id,
         };
+        // Named before anything new has one: what came back, and belongs to no run that was taken over, is over.
+        let (sockets, came_back): (Vec<String>, Vec<String>) = (NotifySocket::left(&config.runtime_dir), kept.keys().cloned().collect());
         let (to_start, outcome) = heirs.recover(recovered, kept, &boot_id).await?;
-        store.boot(&boot_id);
-        NotifySocket::remove_stale(&config.runtime_dir);
+        let taken_over = store.boot(&boot_id);
         let runs = runs_of(&supervisor);
-        depository.give_up_all_but(|name| runs.contains(name.strip_prefix(KEPT_NOTIFY).unwrap_or(name)));
+        sockets.iter().filter(|uuid| !runs.contains(*uuid)).for_each(|uuid| NotifySocket::remove_stale(&config.runtime_dir, uuid));
+        let depository_too = depository.clone();
+        background.spawn(async move {
+            // What was found of their ends must be written down before.
+            let _ = taken_over.await;
+            let over = came_back.iter().filter(|name| !runs.contains(name.strip_prefix(KEPT_NOTIFY).unwrap_or(name)));
+            over.for_each(|name| depository_too.give_up(name));
+        });
         if let Some(set_aside) = &set_aside {
             tell_set_aside(&telemetry, set_aside);
         }
@@ -310,6 +322,8 @@ impl Prepared {
         if children == ChildrenAtShutdown::Keep {
             let next = keeper.successor().map(|successor| {
                 descriptors.extend(listening.map(|fd| (METRICS.to_owned(), fd)));
+                let nothing = || std::fs::File::open("/dev/null").ok().map(OwnedFd::from);
+                descriptors.extend(ports.into_iter().filter_map(|name| Some((name, nothing()?))));
                 (successor, descriptors)
             });
             return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, nofile, next })));

@@ -96,6 +96,8 @@ pub struct Marked {
     pub stat: Stat,
     /// The run's UUID.
     pub uuid: String,
+    /// What the PID of the main process was when it was started: all that it forked say the same.
+    pub main: u32,
     /// The sub-process.
     pub name: String,
     /// It belongs to something that the daemon itself asked of the sub-process, and not to a run.
@@ -106,12 +108,10 @@ pub struct Marked {
 pub fn marked(table: &Table, id: &str) -> Vec<Marked> {
     let mut reader = EnvironReader::default();
     let mark = |stat: &Stat, marks: Marks| {
-        let mut owner = marks.owner?.strip_prefix(id)?.strip_prefix('/')?.to_owned();
-        let is_program = owner.ends_with("/program");
-        if is_program {
-            owner.truncate(owner.len() - "/program".len());
-        }
-        Some(Marked { stat: stat.clone(), uuid: marks.uuid?, name: owner, is_program })
+        let owner = marks.owner?;
+        let (owner, main) = owner.strip_prefix(id)?.strip_prefix('/')?.rsplit_once('/')?;
+        let (name, is_program) = owner.strip_suffix("/program").map_or((owner, false), |name| (name, true));
+        Some(Marked { stat: stat.clone(), uuid: marks.uuid?, name: name.to_owned(), main: main.parse().ok()?, is_program })
     };
     // Kernel threads, the children of 2, have no environment.
     let processes = table.iter().filter(|stat| !stat.is_dead() && stat.ppid != 2 && stat.pid != 2);

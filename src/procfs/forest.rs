@@ -5,7 +5,7 @@
 //! `attribution` says how the daemon's children are told apart. One pass serves every run and everybody who asks meanwhile: the cost of
 //! a look does not grow with the number of runs or clients, only with the number of processes on the host.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -22,8 +22,8 @@ use super::table::Table;
 /// The variable that names its run to a process and, by inheritance, to its descendants; its value is the run's UUID.
 pub const MARKER: &str = "PROCMAN_UUID";
 
-/// The variable that says whose a process is: `ID/NAME` for a run of this sub-process of the daemon with this id, `ID/NAME/program` for what the
-/// daemon itself asks of it. It tells a later daemon with the same id what it knows nothing else of.
+/// The variable that says whose a process is: `ID/NAME/PID` for a run of this sub-process of the daemon with this id, whose main process was made with
+/// this PID; `ID/NAME/program/PID` for what the daemon itself asks of it. It tells a later daemon with the same id what it knows nothing else of.
 pub const OWNER: &str = "PROCMAN_RUN";
 
 /// The trees of all runs.
@@ -154,8 +154,8 @@ impl Forest {
         let fosters = if self.has_adopted.load(Ordering::Relaxed) { fosters(&table, self.daemon, &planted) } else { BTreeSet::new() };
         let look = Look::new(table, self.daemon, &fosters, planted, before.as_deref(), began, |stat, is_run| {
             let process = stat.identity();
-            if strangers.contains(&process) {
-                return None;
+            if let Some(run) = strangers.get(&process) {
+                return run.clone();
             }
             let run = if has_groups { group::run_of(process.pid, is_run) } else { None }.or_else(|| environ.marker(process));
             // Others have many children, hardly any of them ours: each is asked twice, as it may just be executing its program.
@@ -163,14 +163,14 @@ impl Forest {
                 let seen_before =
                     before.as_ref().is_some_and(|before| before.table.get(process.pid).is_some_and(|s| s.identity() == process));
                 if seen_before {
-                    strangers.insert(process);
+                    strangers.insert(process, run.clone());
                 }
             }
             run
         });
         let lives = |process: Identity| look.table.get(process.pid).is_some_and(|stat| stat.identity() == process);
         environ.rest(lives);
-        strangers.retain(|&process| lives(process));
+        strangers.retain(|&process, _| lives(process));
         let look = Arc::new(look);
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&look));
         Ok(look)
@@ -181,8 +181,8 @@ impl Forest {
 #[derive(Debug, Default)]
 struct Scanner {
     environ: EnvironReader,
-    /// Children of others than the daemon that are in no run.
-    strangers: HashSet<Identity>,
+    /// Children of others than the daemon that were in no run, and which run they name: it may be planted later.
+    strangers: HashMap<Identity, Option<String>>,
 }
 
 /// Who has taken in the children of an earlier daemon: whoever is the parent of one of its mains by now, and everybody above this daemon, as that was

@@ -159,9 +159,9 @@ impl Store {
     }
 
     /// In which boot of the host the daemon runs, as `/proc/sys/kernel/random/boot_id` has it. To be said once all that an earlier daemon left is taken
-    /// over: until then the standings are of that one's boot.
-    pub fn boot(&self, boot_id: &str) {
-        self.0.exchange.hand_over(|mirror| mirror.boot(boot_id));
+    /// over: until then the standings are of that one's boot. Resolves once all of that is committed.
+    pub fn boot(&self, boot_id: &str) -> Committed {
+        self.0.exchange.hand_over_for(Level::Daemon, |mirror| mirror.boot(boot_id))
     }
 
     /// The daemon is about to leave, and how. A daemon that is killed while it quits everything is followed by one that begins anew.

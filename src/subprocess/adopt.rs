@@ -31,6 +31,8 @@ pub enum FoundState {
         state: StateName,
         /// Its last run, where that is remembered.
         last: Option<LastRun>,
+        /// It is about to be started.
+        start: bool,
     },
     /// It has a run that is not over.
     Run(Box<FoundRun>),

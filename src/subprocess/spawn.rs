@@ -373,7 +373,7 @@ impl Shared {
             None => Streams::open(spec, &self.outputs),
         };
         let kind = if is_program { "/program" } else { "" };
-        let owner = format!("{}/{}{kind}", self.id, spec.name);
+        let owner = format!("{}/{}{kind}/", self.id, spec.name);
         let (program, leases) = prepare(spec, &job.launch, &job.uuid, owner, &self.environment, self.nofile, streams)?;
         let mut group = self.containment.begin(spec, &job.uuid);
         // As late as possible: it is being written meanwhile.
@@ -449,7 +449,7 @@ fn prepare(
         environment.insert("NOTIFY_SOCKET".into(), socket.into());
     }
     environment.insert(MARKER.into(), uuid.into());
-    environment.insert(OWNER.into(), owner.into());
+    environment.remove(std::ffi::OsStr::new(OWNER));
     environment.extend(streams.journal.map(|value| ("JOURNAL_STREAM".into(), value.into())));
     let path = environment.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let envp = environment
@@ -476,6 +476,7 @@ fn prepare(
         nice: spec.nice,
         oom_score_adj: spec.oom_score_adj.map(|score| clone::c_string(score.to_string())).transpose().map_err(invalid)?,
         no_new_privs: spec.no_new_privs,
+        own_pid: Some(clone::c_string(format!("{OWNER}={owner}")).map_err(invalid)?),
         name: clone::c_string(unexecuted_name(uuid)).map_err(invalid)?,
     };
     Ok((program, streams.leases))

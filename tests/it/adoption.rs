@@ -66,8 +66,9 @@ fn the_whole_tree_of_one_that_was_taken_over_ends() {
     let children = daemon.wait_for_children("web", 2, "python3");
     let pid = daemon.view("web").pid.unwrap();
     let ended = daemon.quit("web");
-    assert_eq!((ended.survivors, ended.terminated), (0, vec![pid]));
-    assert_eq!(BTreeSet::from_iter(ended.killed), BTreeSet::from_iter(children.iter().copied()));
+    assert!(ended.survivors == 0 && ended.terminated.contains(&pid), "{ended:?}");
+    let all: BTreeSet<u32> = ended.terminated.into_iter().chain(ended.killed).collect();
+    assert!(children.iter().all(|child| all.contains(child)), "{children:?} are not among {all:?}");
     assert!(children.iter().all(|child| !is_alive(*child)));
 }
 
@@ -98,7 +99,8 @@ fn what_ended_meanwhile_is_told_and_the_policy_decides() {
     let view = daemon.wait_for("again", |view| view.state == StateName::Running && view.pid != Some(pids[1]));
     assert_eq!(view.restarts, 1);
     let runs = history(&daemon, "again");
-    assert_eq!((runs.len(), runs[0].pid), (1, Some(pids[1])), "{runs:?}");
+    // The PID is not written down yet when a daemon is killed at once after its answer; whose mark is found nowhere any more has none then.
+    assert!(runs.len() == 1 && runs[0].pid.is_none_or(|pid| pid == pids[1]), "{runs:?}");
     // It is told once, also to the daemon after that.
     daemon.replace();
     assert_eq!(daemon.view("once").returncode, view_of(&history(&daemon, "once")));
@@ -269,11 +271,17 @@ fn after_a_boot_nothing_is_believed() {
     daemon.kill_alone();
     // As if the host had been started anew: another process may have the PID by now.
     let connection = rusqlite::Connection::open(daemon.path("state/procman.db")).unwrap();
-    let body: String = connection.query_row("SELECT body FROM runs", [], |row| row.get(0)).unwrap();
-    let now = procman::procfs::boot_id().unwrap();
-    let body = body.replace(&now, "before");
-    let sum = body.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)).cast_signed();
-    assert_eq!(connection.execute("UPDATE runs SET body = ?1, sum = ?2", (&body, sum)).unwrap(), 1);
+    let (find, now) = ("SELECT uuid, body FROM runs", procman::procfs::boot_id().unwrap());
+    let mut rows = connection.prepare(find).unwrap();
+    let found = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+    let found: Vec<(String, String)> = found.map(Result::unwrap).collect();
+    drop(rows);
+    for (uuid, body) in found {
+        let body = body.replace(&now, "before");
+        let fnv = |sum: u64, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        let sum = body.bytes().fold(0xcbf2_9ce4_8422_2325, fnv).cast_signed();
+        assert_eq!(connection.execute("UPDATE runs SET body = ?1, sum = ?2 WHERE uuid = ?3", (&body, sum, &uuid)).unwrap(), 1);
+    }
     assert_eq!(connection.execute("UPDATE meta SET value = 'before' WHERE key = 'boot_id'", []).unwrap(), 1);
     drop(connection);
     daemon.start_next();

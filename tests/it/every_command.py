@@ -174,10 +174,27 @@ assert trail[0]["outcome"] == "ok" and trail[0]["endpoint"] == sys.argv[1] and t
 assert trail[1]["target"] == "loud" and all(entry["target"] == "py" for entry in ask("audit", name="py"))
 assert "swordfish" not in str(ask("audit", limit=1000)), "nor does the audit trail"
 
-refused("upgrade", "bad_request")  # not in this version
 refused("shutdown", "bad_request", children="sell")
-refused("shutdown", "bad_request", children="keep")  # not in this version
 assert ask("ping")["pong"] is True, "it stays"
+
+before = ask("info")
+assert ask("upgrade") == {}
+while True:
+    # What the former program does not come to answer any more is lost: the question goes out again on a new socket.
+    socket.close()
+    socket = zmq.Context.instance().socket(zmq.REQ)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVTIMEO, 500)
+    socket.connect(sys.argv[1])
+    try:
+        after = ask("info")
+    except zmq.Again:
+        continue
+    if after["uuid"] != before["uuid"]:
+        break
+socket.setsockopt(zmq.RCVTIMEO, 30_000)
+assert after["pid"] == before["pid"], "another program in the same process"
+assert ask("returncode", name="py") == -15, "and nothing is forgotten"
 
 assert ask("shutdown") == {}
 print("\n".join(sorted(tried)))

@@ -65,7 +65,7 @@ fn inode_of_program(pid: u32) -> u64 {
 
 #[test]
 fn another_program_takes_over_in_the_same_process() {
-    let setup = Setup::new(SITE);
+    let setup = Setup::new(SITE).tcp();
     let program = installed(&setup, Path::new(PRESENT));
     let daemon = setup.program(&program).start();
     let before: Info = daemon.info();
@@ -83,6 +83,7 @@ fn another_program_takes_over_in_the_same_process() {
         }
         let info = daemon.wait_for_successor(&last);
         assert_eq!((info.pid, &info.metrics_endpoint), (before.pid, &before.metrics_endpoint), "the same process and port");
+        assert_eq!(info.endpoints, before.endpoints, "the same port, though the configuration leaves it open");
         let after = daemon.view("web");
         assert_eq!((after.pid, after.uuid, after.state), (web.pid, web.uuid.clone(), StateName::Running));
         last = info.uuid;

@@ -2,7 +2,7 @@
 //!
 //! | complaint | held by |
 //! |---|---|
-//! | the end of the daemon loses or doubles processes | not in this version: a daemon that was killed is not followed up |
+//! | the end of the daemon loses or doubles processes | `adoption::what_lives_is_taken_over_and_behaves_like_any_other`, `adoption::what_ended_meanwhile_is_told_and_the_policy_decides`, `handover::another_program_takes_over_in_the_same_process`, and the torture tests |
 //! | B starts only once A is up | `order::what_is_required_is_started_and_waited_for_until_it_is_ready`, `twelve::twelve_real_services_start_in_order_survive_each_kill_and_stop_in_reverse` |
 //! | back-off has a cap, jitter, and an end | `policy::the_back_off_grows_and_says_when_it_ends`, `policy::a_crash_loop_ends_fatal_after_the_start_limit`; cap and new beginning: `src/subprocess/restart.rs::it_doubles_up_to_the_cap_and_starts_anew_after_a_long_run`; jitter: `src/subprocess/restart.rs::no_number_makes_a_delay_overflow`, `quit::a_quit_ends_the_back_off` |
 //! | the whole tree ends | `quit::fifty_daemons_that_ignore_sigterm_are_gone_when_quit_answers`, `containment::what_gave_everything_away_is_found_and_ended`, `containment::what_forks_faster_than_anybody_looks_is_gone` |

@@ -71,7 +71,10 @@ fn an_empty_environment_holds_its_own_and_the_marker_alone() {
     let daemon = Daemon::start("[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nclear_env = true\nenv = { OWN = 'x' }\n");
     let executed = daemon.execute("web");
     let expected = BTreeMap::from([("OWN".to_owned(), "x".to_owned()), ("PROCMAN_UUID".to_owned(), executed.uuid)]);
-    assert_eq!(environ(executed.pid), expected);
+    let mut environment = environ(executed.pid);
+    let run = environment.remove("PROCMAN_RUN").unwrap();
+    assert_eq!(environment, expected);
+    assert!(run.ends_with(&format!("/web/{:010}", executed.pid)), "{run}");
     daemon.quit("web");
     assert!(stat_of(executed.pid).is_none(), "it bears no marker of this test, so it is looked at by its PID");
 }

@@ -83,9 +83,9 @@ impl Books {
             self.take_history(manager, client, deeds, RECENT);
             self.seek(&views, &mut sought);
             let misplaced = self.misplaced(&views, deeds);
-            // What is being ended is told of once that is done; what waits for its start is started soon.
-            let on_its_way = !misplaced.is_empty() || views.values().any(|view| view.state == StateName::Stopping);
-            if (misplaced.is_empty() && sought.is_empty()) || !on_its_way || Instant::now() > deadline {
+            // What is being ended is told of once that is done, what was just started once the daemon has seen that, and what waits for its start is
+            // started soon.
+            if (misplaced.is_empty() && sought.is_empty()) || Instant::now() > deadline {
                 misplaced.into_iter().for_each(|problem| self.problem(problem));
                 break;
             }
@@ -167,10 +167,7 @@ impl Books {
                     Some(keeper) if keeper.was_given(&record.uuid) => {
                         self.problem(format!("its descriptor was kept, and its status is lost: {record:?}"));
                     }
-                    Some(_) => {
-                        eprintln!("EXCUSED {record:?} truth {:?}", self.truth.runs.get(&record.uuid));
-                        self.excused += 1;
-                    }
+                    Some(_) => self.excused += 1,
                     None => {}
                 }
             }

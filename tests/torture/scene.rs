@@ -72,7 +72,7 @@ impl Scene {
         fs::create_dir(dir.path().join(child::LOCKS)).unwrap();
         let groups = if means.groups { "auto" } else { "off" };
         let mut text = format!(
-            "[daemon]\nstate_dir = 'state'\nruntime_dir = 'run'\ncgroup = '{groups}'\n[control]\nendpoints = ['ipc://{}/c.sock']\n",
+            "[daemon]\nstate_dir = 'state'\nruntime_dir = 'run'\ncgroup = '{groups}'\n[control]\nendpoints = ['ipc://{}/c.sock']\n[metrics]\nlisten = '127.0.0.1:0'\n",
             dir.path().display()
         );
         let mut names = Vec::new();

@@ -94,7 +94,7 @@ pub(super) fn decide(recovered: Recovered, known: &Known) -> Decision {
         let start = match standing {
             // A daemon that goes on starts what is new in its configuration.
             None => known.autostart.contains(name),
-            Some(standing) => standing.wanted == Wanted::Up && is_on_its_way(standing.state),
+            Some(standing) => standing.wanted == Wanted::Up && may_be_on_its_way(standing.state),
         };
         if start {
             decision.start.insert(name.clone());
@@ -104,11 +104,12 @@ pub(super) fn decide(recovered: Recovered, known: &Known) -> Decision {
     decision
 }
 
-/// Whether a sub-process in this state has, or is about to get, a process.
-fn is_on_its_way(state: StateName) -> bool {
+/// Whether a sub-process in this state, which is wanted up, has a process or is about to get one: one that is stopped was to be started by a daemon that
+/// did not come so far.
+fn may_be_on_its_way(state: StateName) -> bool {
     match state {
-        StateName::Starting | StateName::Running | StateName::Stopping | StateName::Backoff => true,
-        StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost => false,
+        StateName::Stopped | StateName::Starting | StateName::Running | StateName::Stopping | StateName::Backoff => true,
+        StateName::Exited | StateName::Fatal | StateName::Lost => false,
     }
 }
 
@@ -235,11 +236,12 @@ mod tests {
             standing("waits", StateName::Backoff, Wanted::Up),
             standing("gave-up", StateName::Fatal, Wanted::Up),
             standing("begun", StateName::Starting, Wanted::Up),
+            standing("its-turn", StateName::Stopped, Wanted::Up),
         ];
-        let all = ["stopped", "waits", "gave-up", "begun", "new", "new-by-hand"];
+        let all = ["stopped", "waits", "gave-up", "begun", "its-turn", "new", "new-by-hand"];
         let known = known(&all, &["stopped", "waits", "gave-up", "new"]);
         let killed = decide(Recovered { standings: standings.clone(), ..left(None) }, &known);
-        assert_eq!(names(&killed.start), ["begun", "new", "waits"]);
+        assert_eq!(names(&killed.start), ["begun", "its-turn", "new", "waits"]);
         assert_eq!(killed.at_rest[&name("gave-up")].state, StateName::Fatal);
         assert_eq!(killed.at_rest[&name("waits")].restarts, Restarts::counted(3, 2));
         let kept = decide(Recovered { standings: standings.clone(), ..left(Some(Farewell::Kept)) }, &known);

@@ -78,7 +78,8 @@ fn by_descriptor(fd: PidFd) -> io::Result<Located> {
 fn by_record(row: &RunRow, marks: &[Marked]) -> io::Result<Located> {
     let main = match &row.process {
         Some(process) => Some(Identity { pid: process.pid, start_time: process.start_time }),
-        None => main_of(marks).map(Stat::identity),
+        // Which one that is, nothing else tells: what a service forked away may lead a session, too, and be all that is left of the run.
+        None => marks.iter().find(|process| process.stat.pid == process.main).map(|process| process.stat.identity()),
     };
     let Some(main) = main else { return Ok(Located::Unseen) };
     Ok(match hold(main)? {
@@ -87,8 +88,12 @@ fn by_record(row: &RunRow, marks: &[Marked]) -> io::Result<Located> {
     })
 }
 
-/// The main process among the processes of a run: the one that leads a session and is below none of the others; the oldest where several do.
+/// The main process among the processes of a run of which nothing is written: the one that was started, or else, as a service may have forked away from
+/// that one and have named another one, the one that leads a session and is below none of the others; the oldest where several do.
 pub(super) fn main_of(processes: &[Marked]) -> Option<&Stat> {
+    if let Some(started) = processes.iter().find(|process| process.stat.pid == process.main) {
+        return Some(&started.stat);
+    }
     let pids: BTreeSet<u32> = processes.iter().map(|process| process.stat.pid).collect();
     let leads = |stat: &&Stat| u32::try_from(stat.session) == Ok(stat.pid) && !pids.contains(&stat.ppid);
     processes.iter().map(|process| &process.stat).filter(leads).min_by_key(|stat| (stat.start_time, stat.pid))
@@ -134,7 +139,7 @@ mod tests {
 
     fn process(pid: u32, ppid: u32, session: i32, start_time: u64) -> Marked {
         let line = format!("{pid} (x) S {ppid} {pid} {session} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start_time} 0 0 0");
-        Marked { stat: Stat::parse(line.as_bytes()).unwrap(), uuid: "u".into(), name: "web".into(), is_program: false }
+        Marked { stat: Stat::parse(line.as_bytes()).unwrap(), uuid: "u".into(), main: 7, name: "web".into(), is_program: false }
     }
 
     #[test]
@@ -145,5 +150,6 @@ mod tests {
         assert_eq!(main(&tree), Some(11));
         assert_eq!(main(&tree[2..3]), None, "what it left behind is no main");
         assert_eq!(main(&[process(20, 1, 20, 9), process(19, 1, 19, 10)]), Some(20), "the oldest, whatever the numbers");
+        assert_eq!(main(&[process(20, 1, 20, 9), process(7, 3, 3, 10)]), Some(7), "the one that was started, whatever it leads");
     }
 }

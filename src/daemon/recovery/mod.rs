@@ -105,12 +105,6 @@ impl Heirs<'_> {
         let mut located = located.into_iter();
         let mut outcome = Outcome::default();
 
-        for (name, rest) in at_rest {
-            if let Some(handle) = handles.get(&name) {
-                adopt(handle, Adoption { restarts: rest.restarts, found: FoundState::AtRest { state: rest.state, last: rest.last } })
-                    .await?;
-            }
-        }
         let mut taken: BTreeSet<Name> = BTreeSet::new();
         for (run, located) in current.into_iter().zip(&mut located) {
             let Some(handle) = handles.get(&run.row.name) else { continue };
@@ -130,6 +124,14 @@ impl Heirs<'_> {
                 outcome.count(&found.main);
                 taken.insert(handle.name().clone());
                 adopt(handle, Adoption { restarts: Restarts::default(), found: FoundState::Run(Box::new(found)) }).await?;
+            }
+        }
+        // Behind the unwritten ones: a sub-process is taken over once.
+        for (name, rest) in at_rest {
+            if let Some(handle) = handles.get(&name).filter(|_| !taken.contains(&name)) {
+                // That it is to be started is written down before anything else can be asked of this daemon, which may be killed before it comes to that.
+                let found = FoundState::AtRest { state: rest.state, last: rest.last, start: start.contains(&name) };
+                adopt(handle, Adoption { restarts: rest.restarts, found }).await?;
             }
         }
         start.retain(|name| !taken.contains(name));
@@ -166,7 +168,11 @@ impl Heirs<'_> {
             (None, Located::Ended(status)) => (written.unwrap_or(none), FoundMain::Ended(status)),
             (None, Located::Unseen) => (none, FoundMain::Ended(None)),
         };
-        let notify = (matches!(main, FoundMain::Held(_)) && NotifySocket::is_wanted(&spec)).then(|| {
+        let is_heard = matches!(main, FoundMain::Held(_)) && NotifySocket::is_wanted(&spec);
+        if !is_heard {
+            NotifySocket::remove(self.runtime_dir, &row.uuid);
+        }
+        let notify = is_heard.then(|| {
             let kept = kept.remove(&format!("{KEPT_NOTIFY}{}", row.uuid));
             match kept {
                 Some(kept) => NotifySocket::resume(self.runtime_dir, &row.uuid, kept),

@@ -131,6 +131,7 @@ fn what_was_handed_over_is_there_again() {
     store.change("nobody", RunChange::Ready(true));
     store.end(&past("u2", "a"));
     store.end(&PastRun { pid: None, ..past("u2", "a") });
+    drop(store.forget("u2"));
     drop(store.forget("u3"));
     store.stand(standing("a", 1));
     store.stand(standing("a", u64::MAX));

@@ -93,7 +93,6 @@ impl Model {
                 }
             }
             Operation::End(run) => {
-                self.runs.remove(&run.uuid);
                 if self.history.iter().any(|known| known.uuid == run.uuid) {
                     return;
                 }

@@ -46,6 +46,7 @@ fn round_trips() {
         store.change(&uuid, RunChange::Ready(true));
         store.audit(&entry("execute", Some("a")));
         store.end(&past(&uuid, "a"));
+        drop(store.forget(&uuid));
     }
     say("begin, with all that goes with a run", times);
     store.close(Farewell::Quit);

@@ -40,6 +40,7 @@ fn hand_over(store: &Store) {
     assert!(before.elapsed() < Duration::from_millis(500), "{:?}", before.elapsed());
     assert_eq!(Some(&*not_durable.problem), store.problem().as_deref());
     store.end(&past("u", "a"));
+    drop(store.forget("u"));
     store.stand(standing("a", 2));
     store.audit(&entry("amid", None));
     assert_eq!(commands(store)[0], "amid", "it is shown, though it is in memory only");

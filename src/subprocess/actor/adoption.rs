@@ -16,16 +16,18 @@ impl Actor {
     pub(super) fn adopt(&mut self, adoption: Adoption) -> io::Result<()> {
         let Adoption { restarts, found } = adoption;
         match found {
-            FoundState::AtRest { state, last } => self.adopt_rest(restarts, state, last),
+            FoundState::AtRest { state, last, start } => self.adopt_rest(restarts, state, last, start),
             FoundState::Run(run) => self.adopt_run(restarts, *run)?,
         }
         while let Some(event) = self.queued.pop_front() {
             self.advance(event);
         }
+        // What is written of it may be of an earlier life, and must not be believed by a daemon that comes after this one was killed.
+        self.shared.ledger.stands(&self.spec.name, &self.standing());
         Ok(())
     }
 
-    fn adopt_rest(&mut self, restarts: Restarts, state: StateName, last: Option<LastRun>) {
+    fn adopt_rest(&mut self, restarts: Restarts, state: StateName, last: Option<LastRun>, start: bool) {
         let end = last.as_ref().map(|last| last.end);
         if let Some(LastRun { uuid, started, started_at, message, .. }) = last {
             let number = self.shared.starts.fetch_add(1, Ordering::Relaxed);
@@ -35,7 +37,7 @@ impl Actor {
                 published.run = Some(PublishedRun { uuid, pid: None, started, started_at, number, watched: None });
             });
         }
-        let found = Found::AtRest { state, end };
+        let found = Found::AtRest { state, end, start };
         self.queued.push_back(Event::Recovered(Recovered { launch: Launch::default(), restarts, found }));
     }
 

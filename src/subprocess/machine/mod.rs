@@ -47,6 +47,8 @@ pub struct Machine<L, F> {
     last_end: Option<End>,
     /// The daemon leaves: the policy starts nothing more.
     leaving: bool,
+    /// It was to be started by the daemon, and somebody has quit it before its turn came.
+    withdrawn: bool,
     /// Who waits for the spawn under way.
     starters: Vec<Token>,
     /// Who waits for the end under way.
@@ -66,6 +68,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             last_launch: launch,
             last_end: None,
             leaving: false,
+            withdrawn: false,
             starters: Vec::new(),
             enders: Vec::new(),
             effects: Vec::new(),

@@ -30,6 +30,8 @@ pub enum Found {
         state: StateName,
         /// How its last run ended.
         end: Option<End>,
+        /// It is about to be started ([`Origin::Autostart`]), unless somebody quits it before.
+        start: bool,
     },
     /// It has a main process. Where that has ended meanwhile, an [`super::Event::MainExited`] follows.
     Living {
@@ -58,8 +60,9 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         let Recovered { launch, restarts, found } = recovered;
         (self.last_launch, self.restarts) = (launch, restarts);
         match found {
-            Found::AtRest { state, end } => {
+            Found::AtRest { state, end, start } => {
                 self.last_end = end;
+                self.wanted = if start { Wanted::Up } else { Wanted::Down };
                 self.state = match state {
                     StateName::Fatal => State::Fatal,
                     StateName::Exited => State::Exited,

@@ -12,6 +12,9 @@ use super::words::{Answer, Effect, End, Refusal, Run, StopWay, Token, TreeReport
 
 impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     pub(super) fn execute(&mut self, token: Token, launch: L, origin: Origin, now: Instant) {
+        if origin == Origin::Autostart && std::mem::take(&mut self.withdrawn) {
+            return self.answer(token, Answer::Refused(Refusal::Overtaken));
+        }
         match &mut self.state {
             State::Stopped | State::Exited | State::Fatal | State::Lost | State::Backoff { .. } => {
                 self.start_on_request(vec![token], launch, origin, now);
@@ -28,12 +31,16 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         }
     }
 
-    /// A start that somebody asked for is always tried: what the policy counted before is forgotten. One by a schedule is tried, too, but counts.
+    /// A start that somebody asked for is always tried: what the policy counted before is forgotten. One by a schedule is tried, too, but counts, and one
+    /// that an earlier daemon was about to make is the policy's.
     pub(super) fn start_on_request(&mut self, tokens: Vec<Token>, launch: L, origin: Origin, now: Instant) {
         let before = std::mem::take(&mut self.restarts);
         if origin == Origin::Schedule {
             self.restarts = before.scheduled();
+        } else if origin == Origin::Autostart && self.wanted == Wanted::Up {
+            self.restarts = before;
         }
+        self.withdrawn = false;
         self.starters.extend(tokens);
         self.wanted = Wanted::Up;
         self.last_launch = launch;

@@ -10,9 +10,10 @@ use super::words::{Effect, KILL_WAIT, Refusal, Run, StopWay, Token, TreeReport};
 
 impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     pub(super) fn quit(&mut self, token: Option<Token>, way: StopWay, by: EndedBy, now: Instant) {
-        self.wanted = Wanted::Down;
+        let wanted = std::mem::replace(&mut self.wanted, Wanted::Down);
         match &mut self.state {
             State::Stopped | State::Exited | State::Backoff { .. } | State::Fatal | State::Lost => {
+                self.withdrawn |= matches!(self.state, State::Stopped) && wanted == Wanted::Up;
                 self.state = State::Stopped;
                 return self.answer_ended(token);
             }

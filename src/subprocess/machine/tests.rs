@@ -317,7 +317,7 @@ fn found() -> impl Strategy<Value = (Found, u64)> {
         Just(end(EndedBy::Health, Cause::Health))
     ];
     let found = prop_oneof![
-        state.prop_map(|state| Found::AtRest { state, end: None }),
+        (state, any::<bool>()).prop_map(|(state, start)| Found::AtRest { state, end: None, start: start && state == StateName::Stopped }),
         (any::<bool>(), any::<bool>()).prop_map(|(ready, overdue)| Found::Living {
             run: Run { pid: 100, started: Instant::now() },
             ready,
@@ -756,4 +756,26 @@ fn starts_by_a_schedule_are_made_and_count() {
         world.now = due;
     }
     assert!(by_policy <= 4, "the policy started {by_policy} times within 20 s, beside a start each second");
+}
+
+#[test]
+fn a_quit_withdraws_the_start_that_the_daemon_was_about_to_make() {
+    let found = || (Found::AtRest { state: StateName::Backoff, end: None, start: true }, 0);
+    let start = |origin| Event::Execute { token: Token(70), launch: 4, origin };
+    for quit in [false, true] {
+        let mut world = world(RestartPolicy::Always);
+        world.recover(found());
+        assert_eq!((world.machine.state(), world.machine.wanted()), (StateName::Stopped, Wanted::Up));
+        if quit {
+            world.act(&Action::Quit { timeout: 1, request: false });
+        }
+        let effects = world.machine.handle(start(Origin::Autostart), world.now, 0.5);
+        let overtaken = effects.contains(&Effect::Answer(Token(70), Answer::Refused(Refusal::Overtaken)));
+        assert_eq!((overtaken, world.machine.state()), (quit, if quit { StateName::Stopped } else { StateName::Starting }));
+        assert_eq!((world.machine.restarts(), world.machine.attempt()), (2, 1), "what the policy had counted");
+        if quit {
+            world.machine.handle(start(Origin::Execute), world.now, 0.5);
+            assert_eq!((world.machine.state(), world.machine.restarts()), (StateName::Starting, 0), "whoever asks gets it");
+        }
+    }
 }

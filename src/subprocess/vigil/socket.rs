@@ -101,15 +101,25 @@ impl NotifySocket {
         fs::set_permissions(path, mode(uid))
     }
 
-    /// Removes what a daemon that was killed has left: sockets that nobody has bound any more. To be called before the first is bound.
-    pub fn remove_stale(runtime_dir: &Path) {
-        let Ok(entries) = fs::read_dir(runtime_dir.join(DIRECTORY)) else { return };
-        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket())) {
-            let abandoned = |probe: StdDatagram| probe.connect(entry.path()).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
-            if StdDatagram::unbound().is_ok_and(abandoned) {
-                drop(fs::remove_file(entry.path()));
-            }
+    /// The runs of which a daemon that was killed has left a socket. To be called before the first is bound.
+    pub fn left(runtime_dir: &Path) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(runtime_dir.join(DIRECTORY)) else { return Vec::new() };
+        let sockets = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+        sockets.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// Removes the socket of a run that is over, unless somebody has it bound.
+    pub fn remove_stale(runtime_dir: &Path, uuid: &str) {
+        let path = runtime_dir.join(DIRECTORY).join(uuid);
+        let abandoned = |probe: StdDatagram| probe.connect(&path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+        if StdDatagram::unbound().is_ok_and(abandoned) {
+            drop(fs::remove_file(&path));
         }
+    }
+
+    /// Removes the socket of a run of ours that needs it no more, also where somebody keeps it for us.
+    pub fn remove(runtime_dir: &Path, uuid: &str) {
+        drop(fs::remove_file(runtime_dir.join(DIRECTORY).join(uuid))); // there may be none
     }
 
     /// What the service is told of it: `NOTIFY_SOCKET`, and with `health.notify` the `WATCHDOG_USEC` within which it must say that it is alive.
@@ -198,14 +208,16 @@ mod tests {
         assert_eq!((&buffer[..received.length], received.sender), (&b"READY=1"[..], Some(std::process::id())));
         assert_eq!(socket.receive_now(&mut buffer), None);
 
-        NotifySocket::remove_stale(dir.path());
+        assert_eq!(NotifySocket::left(dir.path()), ["a-b"]);
+        NotifySocket::remove_stale(dir.path(), "a-b");
         assert!(path.exists(), "one in use stays");
         drop(socket);
         assert!(!path.exists());
 
         drop(StdDatagram::bind(&path).unwrap()); // a killed daemon leaves the file
         fs::write(dir.path().join("notify/file"), "").unwrap();
-        NotifySocket::remove_stale(dir.path());
+        assert_eq!(NotifySocket::left(dir.path()), ["a-b"]);
+        NotifySocket::remove_stale(dir.path(), "a-b");
         assert!(!path.exists() && dir.path().join("notify/file").exists());
 
         drop(StdDatagram::bind(&path).unwrap());

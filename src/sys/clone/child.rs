@@ -13,6 +13,8 @@ pub(super) struct Shared<'a> {
     pub(super) program: &'a Program,
     pub(super) argv: Vec<*const c_char>,
     pub(super) envp: Vec<*const c_char>,
+    /// Where in `envp` the child writes its PID.
+    pub(super) pid_digits: &'a [Cell<u8>],
     /// The group to enter, where the kernel did not put the child there.
     pub(super) group: Option<RawFd>,
     /// Written by the child.
@@ -114,6 +116,11 @@ fn become_program(shared: &Shared<'_>) -> Result<Infallible, CloneError> {
     }
     if let Some(cwd) = &program.cwd {
         call(libc::SYS_chdir, cwd.as_ptr() as usize, 0, 0, 0).map_err(at(Step::Directory))?;
+    }
+    let mut pid = call(libc::SYS_getpid, 0, 0, 0, 0).unwrap_or(0); // cannot fail
+    for digit in shared.pid_digits.iter().rev() {
+        digit.set(b'0' + (pid % 10) as u8);
+        pid /= 10;
     }
     // Handlers were cleared by the kernel (not by an older one), but an ignored signal (SIGPIPE in every Rust program) would stay ignored.
     let default = [0_u64; 4];

@@ -31,6 +31,8 @@ pub struct Program {
     pub argv: Vec<CString>,
     /// `KEY=value` each.
     pub envp: Vec<CString>,
+    /// One more of them, to whose value the new process's PID is added, in ten digits: what it forks itself has the same environment, and another PID.
+    pub own_pid: Option<CString>,
     /// Working directory to change to, after the change of user.
     pub cwd: Option<CString>,
     /// User and groups to become.
@@ -51,6 +53,9 @@ pub struct Program {
     /// and so its environment, still is the daemon's. At most 15 bytes.
     pub name: CString,
 }
+
+/// Digits of the largest PID that there could be, with room to spare.
+const PID_DIGITS: usize = 10;
 
 /// Who the process is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,10 +135,19 @@ pub fn spawn(program: &Program, group: Option<&Group>, cell: &AtomicI32) -> Resu
 
 fn spawn_by(way: Way, program: &Program, group: Option<BorrowedFd<'_>>, cell: &AtomicI32) -> Result<(u32, PidFd), CloneError> {
     let pointers = |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect::<Vec<_>>();
+    let own_pid: Vec<Cell<u8>> = match &program.own_pid {
+        Some(entry) => entry.as_bytes().iter().copied().chain([b'0'; PID_DIGITS]).chain([0]).map(Cell::new).collect(),
+        None => Vec::new(),
+    };
+    let mut envp = pointers(&program.envp);
+    if !own_pid.is_empty() {
+        envp.insert(0, own_pid.as_ptr().cast());
+    }
     let shared = child::Shared {
         program,
         argv: pointers(&program.argv),
-        envp: pointers(&program.envp),
+        envp,
+        pid_digits: &own_pid[own_pid.len().saturating_sub(PID_DIGITS + 1)..own_pid.len().saturating_sub(1)],
         group: group.filter(|_| way == Way::Old).map(|group| group.as_raw_fd()),
         failed: Cell::new(None),
     };
@@ -220,6 +234,7 @@ mod tests {
             nice: None,
             oom_score_adj: None,
             no_new_privs: false,
+            own_pid: None,
             name: c_string("test").unwrap(),
         }
     }
