@@ -62,7 +62,8 @@ fn it_says_when_it_reads_its_configuration_again() {
     daemon.rewrite("[[process]]\n");
     daemon.signal(libc::SIGHUP);
     listening.wait_for("READY=1", 3);
-    let said: Vec<&str> = listening.said.iter().map(String::as_str).filter(|line| !["STATUS=", "FD"].iter().any(|other| line.starts_with(other))).collect();
+    let said: Vec<&str> =
+        listening.said.iter().map(String::as_str).filter(|line| !["STATUS=", "FD"].iter().any(|other| line.starts_with(other))).collect();
     assert_eq!(said, ["READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1"]);
     assert!(listening.has_said("STATUS=The configuration could not be reloaded"), "{:?}", listening.said);
 }

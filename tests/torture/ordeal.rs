@@ -150,7 +150,10 @@ impl Ordeal {
         let Self { manager, books, .. } = self;
         let mut remarks = Vec::new();
         if books.excused > 0 {
-            remarks.push(format!("{} statuses were lost because the daemon was killed between the start and handing the descriptor over", books.excused));
+            remarks.push(format!(
+                "{} statuses were lost because the daemon was killed between the start and handing the descriptor over",
+                books.excused
+            ));
         }
         if !books.problems.is_empty() {
             remarks.push(format!("the daemon's log: {}", manager.scene.save_log()));
