@@ -28,6 +28,9 @@ struct Arguments {
     /// For ExecStopPost= of systemd: clear up behind a daemon that was killed; where UNIT is being stopped, end what it left
     #[arg(long, value_name = "UNIT", conflicts_with_all = ["config", "check", "exec_stop"])]
     exec_stop_post: Option<String>,
+    /// Soft limit on open descriptors that sub-processes get, unless their definition says another; without it the one that the daemon was started with
+    #[arg(long, value_name = "NUMBER")]
+    nofile: Option<u64>,
     /// How log lines look, on standard error: text or json
     #[arg(long, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
@@ -115,7 +118,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let prepared = Prepared::take(config, kept)?;
+    let prepared = Prepared::take(config, kept, arguments.nofile)?;
     let telemetry = Telemetry::new()?;
     // Two workers: one endpoint's task never has to wait for another's, and the daemon stays small. What blocks runs on threads of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread()

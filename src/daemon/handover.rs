@@ -139,6 +139,8 @@ impl After {
                     tracing::info!(program = %program.display(), "another program takes over in this process");
                     drop(log);
                     descriptors.extend(state_dir.into_lock().map(|fd| (LOCK.to_owned(), fd)));
+                    // If they are too many, those of children are left out, which are found without.
+                    descriptors.sort_by_key(|(name, _)| (name != LOCK, name != METRICS, !name.starts_with(KEPT_NOTIFY)));
                     let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors, nofile);
                     return Err(StartError::Upgrade { program, source });
                 }

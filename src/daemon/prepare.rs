@@ -32,7 +32,9 @@ pub struct Prepared {
     pub(super) bound: Vec<Bound>,
     pub(super) publisher: Publisher,
     pub(super) metrics: Option<(TcpListener, SocketAddr)>,
+    /// What this process was started with, and what its children get.
     pub(super) nofile: Option<Nofile>,
+    pub(super) nofile_of_children: Option<Nofile>,
     pub(super) capabilities: Capabilities,
     /// Where runs get their control groups; given up on the way out.
     pub(super) groups: Option<KeptGroups>,
@@ -62,8 +64,9 @@ pub fn check(config: &Config) -> Result<(), StartError> {
 }
 
 impl Prepared {
-    /// Takes it all, or nothing. `kept` is what an earlier daemon had somebody keep.
-    pub fn take(config: Config, mut kept: HashMap<String, OwnedFd>) -> Result<Self, StartError> {
+    /// Takes it all, or nothing. `kept` is what an earlier daemon had somebody keep; `nofile` the soft limit on descriptors that children get in the
+    /// place of the one that this process was started with.
+    pub fn take(config: Config, mut kept: HashMap<String, OwnedFd>, nofile: Option<u64>) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&config.state_dir, kept.remove(LOCK))?;
         let id = state_dir.id().map_err(|source| StartError::System { what: "cannot look at the state directory", source })?;
         // Everybody may pass through it: each socket guards itself by its own mode.
@@ -108,7 +111,9 @@ impl Prepared {
         if let Err(error) = &subreaper {
             tracing::warn!(%error, "orphaned descendants will not come to the daemon");
         }
+        let for_children = nofile;
         let nofile = raise_nofile().inspect_err(|error| tracing::warn!(%error, "cannot raise the limit on open descriptors")).ok();
+        let nofile_of_children = nofile.map(|Nofile { soft, hard }| Nofile { soft: for_children.unwrap_or(soft).min(hard), hard });
         let groups = find_groups(&config.cgroup, &id)?;
         let capabilities = Capabilities {
             cgroup: groups.is_some(),
@@ -116,7 +121,21 @@ impl Prepared {
             curve: zmq::has("curve").unwrap_or(false),
             subreaper: reaper::is_subreaper(),
         };
-        Ok(Self { config, id, kept, bound, publisher, metrics, nofile, capabilities, groups, socket_files, state_dir, _context: context })
+        Ok(Self {
+            config,
+            id,
+            kept,
+            bound,
+            publisher,
+            metrics,
+            nofile,
+            nofile_of_children,
+            capabilities,
+            groups,
+            socket_files,
+            state_dir,
+            _context: context,
+        })
     }
 }
 

@@ -116,6 +116,7 @@ impl Prepared {
             publisher,
             metrics,
             nofile,
+            nofile_of_children,
             capabilities,
             groups,
             socket_files,
@@ -147,7 +148,7 @@ impl Prepared {
         let caretaker = outputs.look_after().map_err(system("cannot make the threads that look after logs"))?;
         let reaped = Arc::new(Notify::new());
         let containment = Arc::new(Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
-        let spawner = Spawner::new(id.clone(), mains.clone(), nofile, containment.clone(), outputs.clone());
+        let spawner = Spawner::new(id.clone(), mains.clone(), nofile_of_children, containment.clone(), outputs.clone());
         let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new()), spawner.clone(), forest.clone(), reaped.clone()));
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
         let depository = Arc::new(Depository::new(&kept));

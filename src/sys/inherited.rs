@@ -42,7 +42,21 @@ pub fn take() -> HashMap<String, OwnedFd> {
     taken
 }
 
-/// Executes a program in this process, which takes these with [`take`], and is held to `nofile`. Nothing of this program may be running any more but the calling thread.
+/// As long may a variable of the environment be, with its name (execve(2): 128 KiB, less what nobody has counted).
+const MAX_NAMES: usize = 120 << 10;
+
+/// Those that fit, from the first on: their names are one variable.
+fn fitting(mut descriptors: Vec<(String, OwnedFd)>) -> Vec<(String, OwnedFd)> {
+    let mut length = 0;
+    let fit = descriptors.iter().take_while(|(name, _)| {
+        length += name.len() + 1;
+        length <= MAX_NAMES
+    });
+    descriptors.truncate(fit.count());
+    descriptors
+}
+
+/// Executes a program in this process, which takes these, the first of them where they are too many, with [`take`], and is held to `nofile`. Nothing of this program may be running any more but the calling thread.
 ///
 /// # Errors
 /// The program cannot be executed; some descriptors of this process may have been closed by then, so it can do nothing but end.
@@ -52,6 +66,7 @@ pub fn execute(
     descriptors: Vec<(String, OwnedFd)>,
     nofile: Option<Nofile>,
 ) -> io::Result<Infallible> {
+    let descriptors = fitting(descriptors);
     let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
     let names: Vec<&str> = descriptors.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(":");
@@ -74,4 +89,20 @@ pub fn execute(
     }
     command.env("LISTEN_PID", std::process::id().to_string()).env("LISTEN_FDS", count.to_string()).env("LISTEN_FDNAMES", names);
     Err(command.exec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_handed_over_as_have_room_for_their_names() {
+        let descriptors = |count: usize| -> Vec<(String, OwnedFd)> {
+            // Descriptors are scarce where tests run.
+            (0..count).map(|i| (format!("{i:0>9999}"), std::fs::File::open("/dev/null").unwrap().into())).collect()
+        };
+        assert_eq!(fitting(descriptors(12)).len(), 12);
+        let fit = fitting(descriptors(20));
+        assert_eq!((fit.len(), fit[11].0.ends_with("11")), (12, true), "the first");
+    }
 }

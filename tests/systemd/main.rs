@@ -262,3 +262,28 @@ fn a_daemon_that_hangs_is_replaced_and_after_a_stop_nothing_is_left() {
     assert_eq!(host.processes(), [0; 0]);
     assert!(!host.path(&format!("/proc/{}", before["stubborn"])).exists());
 }
+
+#[test]
+fn as_many_are_kept_as_a_program_may_have_descriptors() {
+    let many = |name: &str, instances: u32| {
+        format!("[[process]]\nname = '{name}'\ninstances = {instances}\ncmd = ['sleep', '1000']\nautostart = true\n")
+    };
+    let config = format!("[metrics]\nlisten = ''\n{}{}", many("some", 900), many("more", 150));
+    let Some(host) = Host::boot(&config, UNIT, &[]) else { return };
+    host.systemctl(&["start"]);
+    until("all run", || host.views().iter().all(|view| view.state == StateName::Running).then_some(()));
+    let (before, first) = (pids(&host), host.info());
+    until("descriptors are kept", || (host.property("NFileDescriptorStore") == "1050").then_some(()));
+    // More than systemd could hand over if it had to do so within 1024.
+    host.systemctl(&["restart"]);
+    let info = host.wait_for_another(&first);
+    assert_eq!(pids(&host), before);
+    host.signal("USR2");
+    host.wait_for_another(&info);
+    assert_eq!(pids(&host), before);
+    host.systemctl(&["stop"]);
+    assert_eq!(host.processes(), [0; 0]);
+    // A daemon that waits long for a busy machine says so.
+    let of_systemd: Vec<String> = host.complaints().into_iter().filter(|line| line.contains("systemd:")).collect();
+    assert_eq!(of_systemd, [""; 0]);
+}
