@@ -54,6 +54,10 @@
 //!   writer holds that up for 50 ms, because the kernel first writes all that follows to the disk, and costs it a third of its rate; punching holds it
 //!   up for 6 ms. What comes faster than it could be kept is not copied at all. The cost that is left is the kernel's for giving pages
 //!   back: 0.13 ms of processor time for each MiB.
+//! - *The store acknowledges twice, at two prices.* What runs must outlive the daemon and nothing more: a commit that the kernel has, 27 µs, and 40 to 120 µs with the way
+//!   to the writer and back. A definition must outlive the host: a thread beside the writer brings the commit to the disk, so that no start waits
+//!   for one to turn. It compares all indexes with their tables when it opens (`integrity_check`): 9 ms where the whole takes 64, for 1,000
+//!   runs and 10,000 of history.
 //! - *`sysinfo` answers what is asked once* (physical cores, the host's name); what is asked a thousand times a second is read here (see
 //!   `make bench`, which measures both).
 
