@@ -45,6 +45,8 @@ pub(crate) fn judge(record: &PastRun, truth: Option<&TrueRun>, touched: bool) ->
         return match record.cause {
             Cause::Lost if record.pid.is_none() && truth.is_none() => Verdict::Unborn,
             Cause::Lost => Verdict::Lost,
+            // It was being ended when its daemon was killed: that it was, is known.
+            Cause::Quit if ended_by_daemon => Verdict::Lost,
             _ => wrong("no status, and not called lost"),
         };
     };
