@@ -17,6 +17,8 @@ mod containment;
 #[cfg(test)]
 mod ctl;
 #[cfg(test)]
+mod durable;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod failures;

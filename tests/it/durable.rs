@@ -1,0 +1,101 @@
+//! The disk of the database is full, held by somebody, or gone: supervision goes on, everybody is told, and it heals by itself.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use procman::protocol::StateName;
+use procman::protocol::event::Event;
+use procman::protocol::reply::{PastRun, Replay, StatusOfAll, View};
+use serde_json::json;
+
+use super::harness::{Daemon, Setup, is_root, until};
+
+const SITE: &str = "[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\n[[process]]\nname = 'late'\ncmd = ['sleep', '1000']\n\
+     [[process]]\nname = 'short'\ncmd = ['true']\n";
+
+fn problem(daemon: &Daemon) -> Option<String> {
+    daemon.call::<StatusOfAll>("status", json!({})).store_problem
+}
+
+fn events(daemon: &Daemon) -> Vec<String> {
+    let replay: Replay = daemon.call("events", json!({}));
+    let noted = replay.events.into_iter().filter_map(|event| match event {
+        Event::Noted(noted) => Some(noted.event),
+        Event::StateChanged(_) => None,
+    });
+    noted.collect()
+}
+
+/// While the disk is out of order: all is done, and all is told. Afterwards all of it is on the disk.
+#[track_caller]
+fn goes_on_and_heals(daemon: &mut Daemon, words: &str, mend: impl FnOnce(&Daemon)) {
+    // Whatever is written first finds out.
+    until("it is noticed", || {
+        daemon.execute("short");
+        daemon.wait_for_state("short", StateName::Exited);
+        problem(daemon)
+    });
+    let said = problem(daemon).unwrap();
+    assert!(said.contains("procman.db") && said.contains(words), "{said}");
+    assert_eq!(daemon.metric("procman_store_up", &[]), Some(0.0));
+    let late = daemon.execute("late").pid;
+    let _: View = daemon.call("register", json!({"name": "new", "cmd": ["sleep", "1000"]}));
+    assert!(events(daemon).contains(&"store_trouble".to_owned()));
+    mend(daemon);
+    until("it heals", || problem(daemon).is_none().then_some(()));
+    assert_eq!(daemon.metric("procman_store_up", &[]), Some(1.0));
+    assert!(events(daemon).contains(&"store_healed".to_owned()));
+    assert_eq!(daemon.view("late").pid, Some(late));
+}
+
+#[test]
+fn a_database_that_somebody_holds_is_waited_for() {
+    let mut daemon = Daemon::start(SITE);
+    let web = daemon.execute("web").pid;
+    let connection = rusqlite::Connection::open(daemon.path("state/procman.db")).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    goes_on_and_heals(&mut daemon, "lock", |_| connection.execute_batch("ROLLBACK").unwrap());
+    drop(connection);
+    let late = daemon.view("late").pid;
+    let runs = daemon.call::<Vec<PastRun>>("history", json!({"name": "short"})).len();
+    daemon.replace();
+    assert_eq!((daemon.view("web").pid, daemon.view("late").pid), (Some(web), late));
+    assert_eq!(daemon.view("new").state, StateName::Stopped);
+    assert_eq!(daemon.call::<Vec<PastRun>>("history", json!({"name": "short"})).len(), runs);
+}
+
+#[test]
+fn a_database_that_is_taken_away_is_made_again() {
+    let mut daemon = Daemon::start(SITE);
+    let web = daemon.execute("web").pid;
+    for file in ["procman.db", "procman.db-wal", "procman.db-shm"] {
+        drop(fs::remove_file(daemon.path(&format!("state/{file}"))));
+    }
+    until("it is there again", || daemon.path("state/procman.db").exists().then_some(()));
+    until("it is well", || problem(&daemon).is_none().then_some(()));
+    let pid = daemon.execute("late").pid;
+    daemon.replace();
+    assert_eq!((daemon.view("web").pid, daemon.view("late").pid), (Some(web), Some(pid)));
+}
+
+/// The state directory as the daemon sees it, which has a file system of its own there.
+fn state_of(daemon: &Daemon) -> PathBuf {
+    let dir = daemon.dir().strip_prefix("/").unwrap();
+    Path::new("/proc").join(daemon.pid().to_string()).join("root").join(dir).join("state")
+}
+
+#[test]
+fn a_full_disk_stops_nothing() {
+    if !is_root() {
+        eprintln!("only root can mount a small disk: this is not tested");
+        return;
+    }
+    let mount = "mkdir {dir}/state && mount -t tmpfs -o size=1m none {dir}/state && exec \"$@\"";
+    let mut daemon = Setup::new(SITE).wrapped(&["unshare", "--mount", "sh", "-c", mount, "sh"]).start();
+    let filler = state_of(&daemon).join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
+    goes_on_and_heals(&mut daemon, "room", |_| fs::remove_file(&filler).unwrap());
+}
