@@ -66,6 +66,10 @@
 //!   once. The commit of an intent goes on while the start is prepared. What a killed daemon needs is in the kernel's hands, and not synced: after a reboot it is worth nothing.
 //! - *A process is called `pm-` and digits of its UUID until it has executed its program*: until then its environment is the daemon's, and a daemon that was killed
 //!   in that moment would leave a process that nobody knows.
+//! - *The store acknowledges twice, at two prices.* What runs must outlive the daemon and nothing more: a commit that the kernel has, 27 µs, and 40 to 120 µs with the way
+//!   to the writer and back. A definition must outlive the host: a thread beside the writer brings the commit to the disk, so that no start waits
+//!   for one to turn. It compares all indexes with their tables when it opens (`integrity_check`): 9 ms where the whole takes 64, for 1,000
+//!   runs and 10,000 of history.
 //! - *`sysinfo` answers what is asked once* (physical cores, the host's name); what is asked a thousand times a second is read here (see
 //!   `make bench`, which measures both).
 

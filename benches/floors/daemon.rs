@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ pub(crate) struct Daemon {
     fd: PidFd,
     client: Client,
     pub(crate) info: Info,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// How a daemon holds the processes of a run together.
@@ -89,6 +90,29 @@ impl Daemon {
         let common = "daemon.state_dir = 'state'\ndaemon.runtime_dir = 'run'\nmetrics.listen = '127.0.0.1:0'\n\
                       control.endpoints = ['ipc://./run/control.sock', 'tcp://127.0.0.1:*']\n";
         fs::write(&config, format!("{common}{}", containment.configuration()))?;
+        Self::launch(directory)
+    }
+
+    /// Kills it and nothing else, and starts the next one in its place; answers also how long that took until it answered.
+    pub(crate) fn succeeded(mut self) -> Outcome<(Self, Duration)> {
+        self.process.kill()?;
+        self.process.wait()?;
+        // The directory goes to the next one, the rest is dropped: its process has ended.
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir()?);
+        drop(self);
+        let began = Instant::now();
+        let next = Self::launch(directory)?;
+        Ok((next, began.elapsed()))
+    }
+
+    /// Where it writes down what must outlive it.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.path().join("state/procman.db")
+    }
+
+    /// A daemon in a directory that holds its configuration.
+    fn launch(directory: tempfile::TempDir) -> Outcome<Self> {
+        let config = directory.path().join("floors.toml");
         let log = directory.path().join("log");
         let mut process = Process::new(env!("CARGO_BIN_EXE_procmand"))
             .arg("--config")
@@ -104,7 +128,7 @@ impl Daemon {
             let asked = Client::connect(&endpoint, ClientOptions { timeout: PATIENCE })
                 .and_then(|mut client| client.request::<Info>(&Command::Info(NoArgs {})).map(|info| (client, info)));
             match asked {
-                Ok((client, info)) => return Ok(Self { process, fd, client, info, _directory: directory }),
+                Ok((client, info)) => return Ok(Self { process, fd, client, info, directory }),
                 Err(error) if Instant::now() > deadline => {
                     process.kill()?;
                     process.wait()?;

@@ -9,11 +9,12 @@
 //! - [`daemon`]: the real `procmand` of the release build, on a configuration of its own, and what it is asked;
 //! - [`peers`]: other supervisors, on scratch directories of their own;
 //! - [`table`]: rows and their print; [`sample`]: times, and what they come to;
-//! - [`status`], [`starts`], [`restarts`], [`host`], [`memory`], [`scale`], [`logs`]: the parts, what is measured.
+//! - [`status`], [`starts`], [`restarts`], [`durability`], [`host`], [`memory`], [`scale`], [`logs`]: the parts, what is measured.
 
 #![allow(clippy::print_stdout)] // printing is what it is for
 
 mod daemon;
+mod durability;
 mod host;
 mod logs;
 mod memory;
@@ -35,10 +36,11 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// A part of the measuring, by its name on the command line.
 type Part = (&'static str, fn() -> Outcome<Vec<Row>>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("status", status::measure),
     ("starts", starts::measure),
     ("restarts", restarts::measure),
+    ("durability", durability::measure),
     ("host", host::measure),
     ("memory", memory::measure),
     ("scale", scale::measure),

@@ -129,7 +129,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .build()
         .map_err(|source| StartError::System { what: "cannot start the runtime", source })?;
     let result = runtime.block_on(async { tokio::spawn(prepared.run(telemetry)).await });
-    let after = result.map_err(|error| StartError::System { what: "the daemon failed", source: std::io::Error::other(error) }).flatten();
+    let after = result
+        .map_err(|error| StartError::System { what: "the daemon failed", source: std::io::Error::other(error) })
+        .and_then(|after| after);
     match after {
         Ok(after) => Ok(after.conclude(runtime, log)?),
         Err(error) => {

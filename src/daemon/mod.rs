@@ -7,7 +7,7 @@
 //! - `written`: what sub-processes write down for the next daemon; [`kept`]: descriptors that somebody keeps for it; `recovery`: taking over what an
 //!   earlier one left;
 //! - [`upkeep`]: reading the configuration again;
-//! - [`service_manager`]: what systemd is told; [`unit`]: what its unit has run beside the daemon; [`exit`]: why the daemon could not run, and its exit code.
+//! - [`service_manager`]: what systemd is told; [`unit`](mod@unit): what its unit has run beside the daemon; [`exit`]: why the daemon could not run, and its exit code.
 
 pub mod bridge;
 pub mod exit;

@@ -113,9 +113,15 @@ impl Own {
         let store_up = IntGauge::new("procman_store_up", "1 while what must outlive the daemon is written to the disk, else 0")?;
         store_up.set(1);
         let recovered = IntCounterVec::new(
-            Opts::new("procman_recovered_runs_total", "Runs of an earlier daemon that this one took over, by what was found of them"),
+            Opts::new(
+                "procman_recovered_runs_total",
+                "Runs of an earlier daemon that this one took over: adopted, ended or lost meanwhile, or a remnant that nobody defines",
+            ),
             &["outcome"],
         )?;
+        for outcome in ["adopted", "ended", "lost", "remnant"] {
+            recovered.with_label_values(&[outcome]);
+        }
         registry.register(Box::new(store_up.clone()))?;
         registry.register(Box::new(recovered.clone()))?;
         registry.register(Box::new(build_info))?;

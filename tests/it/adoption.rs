@@ -92,10 +92,8 @@ fn what_ended_meanwhile_is_told_and_the_policy_decides() {
     daemon.start_next();
     // Whether somebody could still tell how it ended depends on who reaped it, and when: nothing is invented.
     let view = daemon.wait_for("once", |view| matches!(view.state, StateName::Exited | StateName::Lost));
-    match view.state {
-        StateName::Exited => assert_eq!((view.returncode, view.cause), (Some(7), Some(Cause::Exit))),
-        _ => assert_eq!((view.returncode, view.cause), (None, Some(Cause::Lost))),
-    }
+    let expected = if view.state == StateName::Exited { (Some(7), Some(Cause::Exit)) } else { (None, Some(Cause::Lost)) };
+    assert_eq!((view.returncode, view.cause), expected);
     let view = daemon.wait_for("again", |view| view.state == StateName::Running && view.pid != Some(pids[1]));
     assert_eq!(view.restarts, 1);
     let runs = history(&daemon, "again");

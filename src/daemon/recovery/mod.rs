@@ -235,7 +235,7 @@ impl Heirs<'_> {
         let started = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
         let started_at = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
         let intended_at = crate::subprocess::published::unix_seconds(started_at);
-        let _ = self.store.begin(RunRow {
+        drop(self.store.begin(RunRow {
             uuid: uuid.to_owned(),
             name: spec.name.clone(),
             args: Vec::new(),
@@ -246,7 +246,7 @@ impl Heirs<'_> {
             process: None,
             ready: true,
             ending: None,
-        });
+        }));
         self.store.change(uuid, decide::started(identity, started, started_at));
         let notify = NotifySocket::is_wanted(&spec).then(|| NotifySocket::rebind(self.runtime_dir, uuid).ok()).flatten();
         let found = FoundRun {
@@ -309,7 +309,14 @@ async fn adopt(handle: &SubProcessHandle, adoption: Adoption) -> Result<(), Star
     adopted.map_err(|error| {
         let source = match error {
             CommandError::System(source) => source,
-            error => io::Error::other(error),
+            error @ (CommandError::Gone
+            | CommandError::Busy
+            | CommandError::AlreadyRunning { .. }
+            | CommandError::NotRunning
+            | CommandError::SpawnFailed(_)
+            | CommandError::Required(_)
+            | CommandError::Overtaken
+            | CommandError::Survivors(_)) => io::Error::other(error),
         };
         StartError::System { what: "cannot watch a process of an earlier daemon", source }
     })

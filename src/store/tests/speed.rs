@@ -24,6 +24,20 @@ fn round_trips() {
         before.elapsed()
     };
     say("begin, alone", (0..5000).map(|at| timed(&|| store.begin(run(&format!("u{at}"), "a")))).collect());
+    {
+        // The transaction alone, without the way to the writer and back.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let (mut database, found) = database::Database::open(&dir.path().join("procman.db"), Bounds::default(), true).unwrap();
+        let mut mirror = mirror::Mirror::of(&found.contents);
+        let commit = |at| {
+            mirror.begin(run(&format!("u{at}"), "a"));
+            let batch = mirror.take(false, None);
+            let before = Instant::now();
+            database.commit(&batch).unwrap();
+            before.elapsed()
+        };
+        say("the commit of a run", (0..5000).map(commit).collect());
+    }
     say("define, alone", (0..500).map(|at| timed(&|| store.define(&name("a"), &definition(&at.to_string())))).collect());
     let began = Instant::now();
     let times: Vec<Vec<Duration>> = std::thread::scope(|scope| {
