@@ -20,9 +20,8 @@ run: needs
 
 # The closing lines of each test program stay to be seen, also those behind a failed one. The daemon's tests run a second time without control
 # groups: on a host that has none the daemon must keep the same promises.
-# They are built first, as the previous commit's daemon, which is upgraded to the present one, shares what they depend on.
+# The previous commit's daemon is upgraded to the present one.
 test: needs-test
-	@$(CARGO) test --no-run
 	@scripts/previous-binary
 	@PATH="$(TOOLS):$$PATH"; export PATH; failed=0; \
 	echo '$(CARGO) test --no-fail-fast'; $(CARGO) test --no-fail-fast </dev/null || failed=1; \

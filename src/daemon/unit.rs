@@ -3,7 +3,7 @@
 //!
 //! Where anything goes wrong here, the daemon is sent SIGTERM all the same: then everything is quit, in order.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
@@ -161,7 +161,12 @@ pub fn exec_stop_post(unit: &str) -> Result<(), UnitError> {
     let group = group.and_then(|hierarchy| of_unit(&hierarchy.own).map(Path::to_owned));
     let Some(group) = group else { return Ok(()) }; // not delegated: nothing was set up, and what is left is no group of ours
     let group = Group::open(&group).map_err(system("cannot open the unit's control group"))?;
-    place::take_back(&group).map_err(system("cannot take controllers back from the unit's control group"))?;
+    let taken = place::take_back(&group).map_err(system("cannot take controllers back from the unit's control group"))?;
+    if taken {
+        let told =
+            "procmand: for the next daemon to be started, control groups that sub-processes made themselves have lost their controllers";
+        drop(writeln!(io::stderr(), "{told}"));
+    }
     let remnants = |group: &Group| -> io::Result<Vec<u32>> {
         let control = group.child(CONTROL)?.members()?;
         Ok(group.members()?.into_iter().filter(|pid| !control.contains(pid)).collect())

@@ -269,22 +269,30 @@ impl Traces {
 /// Takes back what a daemon that was killed has set up in its group, and could not undo: as long as the group hands controllers on, no process can be
 /// put into it, and the next daemon not started there. What runs in its groups is counted and limited again once that one has taken it over.
 ///
+/// A sub-process that hands controllers on itself (a container engine) keeps them from being taken back. Then they are taken from its groups, too, and
+/// `true` is returned: that nobody is limited there is better than that nobody is supervised.
+///
 /// # Errors
 /// The group, or one in it, cannot be read or written.
-pub fn take_back(base: &Group) -> io::Result<()> {
+pub fn take_back(base: &Group) -> io::Result<bool> {
     let ours = base.children()?.into_iter().filter(|name| name.starts_with(PREFIX));
-    let runs = ours.map(|name| base.child(&name)).collect::<io::Result<Vec<_>>>()?;
-    for controller in [Controller::Memory, Controller::Pids, Controller::Cpu] {
-        for runs in &runs {
-            if runs.enabled()?.has(controller) {
-                runs.disable(controller)?;
-            }
+    let groups = ours.map(|name| base.child(&name)).collect::<io::Result<Vec<_>>>()?;
+    let from_ours = groups.iter().try_for_each(Group::disable_all).and_then(|()| base.disable_all());
+    match from_ours {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            groups.iter().try_for_each(take_all_back)?;
+            base.disable_all().map(|()| true)
         }
-        if base.enabled()?.has(controller) {
-            base.disable(controller)?;
-        }
+        other => other.map(|()| false),
     }
-    Ok(())
+}
+
+/// From the innermost out, as the kernel wants it.
+fn take_all_back(group: &Group) -> io::Result<()> {
+    for name in group.children()? {
+        take_all_back(&group.child(&name)?)?;
+    }
+    group.disable_all()
 }
 
 #[cfg(test)]

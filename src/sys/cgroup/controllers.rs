@@ -86,6 +86,15 @@ impl Group {
     pub fn disable(&self, controller: Controller) -> io::Result<()> {
         self.write("cgroup.subtree_control", &format!("-{}", controller.word()))
     }
+
+    /// Takes everything back that is enabled for the groups below it, of whatever kind.
+    ///
+    /// # Errors
+    /// As [`Group::disable`].
+    pub fn disable_all(&self) -> io::Result<()> {
+        let enabled = self.read("cgroup.subtree_control")?;
+        enabled.split_whitespace().try_for_each(|word| self.write("cgroup.subtree_control", &format!("-{word}")))
+    }
 }
 
 #[cfg(test)]
