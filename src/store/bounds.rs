@@ -1,4 +1,4 @@
-//! How much history is kept, and what goes when there is more. The cache in memory and the table on the disk keep one [`Ledger`] each and so forget the
+//! How much history is kept, and what goes when there is more. The cache in memory and the table on the disk keep one `Ledger` each and so forget the
 //! same.
 
 use std::collections::{BTreeMap, VecDeque};
