@@ -52,6 +52,7 @@ fn what_was_acknowledged_is_there_and_nothing_by_half() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(daemon.stdout.take().unwrap()).lines();
+        // The first lines are the test program's own: some daemons are killed while they open the store.
         let mut said = Vec::new();
         let enough = 1 + random.below(300) as usize;
         while said.len() < enough {
@@ -65,10 +66,10 @@ fn what_was_acknowledged_is_there_and_nothing_by_half() {
             said.iter().rev().find_map(number).unwrap_or(0)
         };
         let (acknowledged, tried) = (last("ack "), last("try "));
-        assert!(tried > 0, "{said:?}");
 
         let opened = Store::open_bounded(dir.path(), watcher().0, BOUNDS).unwrap();
-        assert_eq!((opened.recovered.farewell, &opened.recovered.set_aside), (None, &None));
+        assert_eq!(opened.recovered.set_aside, None);
+        assert!(tried == 0 || opened.recovered.farewell.is_none(), "one that was killed has not said good-bye");
         let found = Model::of(&opened);
         opened.store.close(Farewell::Kept);
         // It is the state after one of the operations, from the last acknowledged one on.
