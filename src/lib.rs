@@ -13,7 +13,7 @@
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys`, `output` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
-//! | [`store`] | what must outlive the daemon | nobody |
+//! | [`store`] | what must outlive the daemon | `sys::crash` |
 //! | [`config`] | the configuration file | `subprocess::spec`, `supervisor::order` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |
 //! | [`control`] | the ZeroMQ door | `supervisor`, `subprocess`, `status`, `host`, `procfs`, `sys`, `output` |

@@ -62,7 +62,7 @@ impl Service {
             Command::Returncode(request) => encode(&self.published(&request.name)?.returncode(), id),
             Command::Children(request) => encode(&self.children(&request.name).await?, id),
             Command::Events(request) => encode(&self.events(&request), id),
-            Command::History(request) => encode(&self.history(&request)?, id),
+            Command::History(request) => encode(&self.history(&request).await?, id),
             Command::Logs(request) => encode(&self.logs(request).await?, id),
             Command::Audit(request) => encode(&self.audit(&request).await?, id),
             Command::Reload(request) => encode(&self.neighbours.upkeep.reload(request.dry_run).await?, id),
@@ -268,9 +268,9 @@ impl Service {
     }
 
     /// One that was unregistered has its history for as long as that is kept; a name that means nothing is told as such.
-    fn history(&self, request: &History) -> Result<Vec<Arc<PastRun>>, WireError> {
+    async fn history(&self, request: &History) -> Result<Vec<Arc<PastRun>>, WireError> {
         let limit = usize::try_from(request.limit.unwrap_or(DEFAULT_HISTORY_LIMIT)).unwrap_or(usize::MAX);
-        let mut runs = self.neighbours.records.history(request.name.as_ref(), limit.max(1));
+        let mut runs = self.neighbours.records.history(request.name.as_ref(), limit.max(1)).await;
         if let Some(name) = &request.name
             && runs.is_empty()
         {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::output::Outputs;
@@ -70,8 +71,9 @@ pub trait Observer: Send + Sync + 'static {
 pub trait Records: Send + Sync + 'static {
     /// The events from a place in their sequence on, at most `limit`.
     fn events(&self, since: u64, daemon: Option<&str>, limit: usize) -> Replay<Arc<Event>>;
-    /// The runs that have ended, of one name or of all, newest first, at most `limit`.
-    fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>>;
+    /// The runs that have ended, of one name or of all, newest first, at most `limit`. Resolves once a later daemon will tell the same of them, or when
+    /// that cannot be had soon.
+    fn history(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Vec<Arc<PastRun>>>;
 }
 
 /// Whom a service tells, and asks for what only the daemon knows.

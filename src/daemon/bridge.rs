@@ -21,7 +21,7 @@ use crate::sys;
 use crate::sys::pidfd::ExitStatus;
 use crate::telemetry::{Event, Feed, ProcessSample, Snapshot, Telemetry};
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::status::Monitor;
 
@@ -37,6 +37,9 @@ pub struct Bridge {
     /// The same, and all else that must outlive the daemon.
     pub store: Store,
 }
+
+/// How long an answer about the past waits for that to be written down: a daemon that is killed must not be followed by one that tells otherwise.
+const WRITTEN: Duration = Duration::from_secs(1);
 
 /// Tells of a database that was damaged.
 pub fn tell_set_aside(telemetry: &Telemetry, set_aside: &SetAside) {
@@ -140,8 +143,14 @@ impl Records for Bridge {
         self.feed.replay(since, daemon, limit)
     }
 
-    fn history(&self, name: Option<&Name>, limit: usize) -> Vec<Arc<PastRun>> {
-        self.history.query(name, limit)
+    fn history(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Vec<Arc<PastRun>>> {
+        let runs = self.history.query(name, limit);
+        let written = self.store.settled();
+        async move {
+            drop(tokio::time::timeout(WRITTEN, written).await); // what is wrong with the disk is told elsewhere
+            runs
+        }
+        .boxed()
     }
 }
 

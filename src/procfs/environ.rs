@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::forest::{MARKER, OWNER};
-use super::stat::{Identity, Stat};
+use super::stat::{Identity, Stat, read_stat};
 use super::table::Table;
 use super::words::read_environ_values;
 
@@ -14,12 +14,19 @@ use super::words::read_environ_values;
 /// is stuck in a page fault (a dead NFS server) can hold for hours; else it takes some microseconds.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long a process may be on its way into its program: meanwhile it has no environment (execve(2)), and could be taken for nobody's.
+const EXECUTES: Duration = Duration::from_millis(50);
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Reads environments on a thread of its own, which it leaves behind when a process is stuck.
 #[derive(Debug, Default)]
 pub(super) struct EnvironReader {
     helper: Option<Helper>,
     /// Processes that it did not come back from; asked no more.
     stuck: HashSet<Identity>,
+    /// Processes without an environment; nobody waits for one any more.
+    bare: HashSet<Identity>,
 }
 
 /// What the environment of a process says of it.
@@ -27,19 +34,29 @@ pub(super) struct EnvironReader {
 struct Marks {
     uuid: Option<String>,
     owner: Option<String>,
+    /// There is no environment.
+    bare: bool,
 }
 
 impl Marks {
-    /// `None` where the environment cannot be read: the process is gone, or not shown to us.
-    fn of(pid: u32) -> Option<Self> {
-        let [uuid, owner] = read_environ_values(pid, [MARKER, OWNER]).ok()?;
-        Some(Self { uuid, owner })
+    /// `None` where the environment cannot be read: the process is gone, or not shown to us. Waits so long for one that has none yet.
+    fn of(pid: u32, patience: Duration) -> Option<Self> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Some([uuid, owner]) = read_environ_values(pid, [MARKER, OWNER]).ok()? {
+                return Some(Self { uuid, owner, bare: false });
+            }
+            if Instant::now() >= until || read_stat(pid).map_or(true, |stat| stat.is_dead()) {
+                return Some(Self { bare: true, ..Self::default() });
+            }
+            thread::park_timeout(PAUSE);
+        }
     }
 }
 
 #[derive(Debug)]
 struct Helper {
-    questions: Sender<u32>,
+    questions: Sender<(u32, Duration)>,
     answers: Receiver<Option<Marks>>,
 }
 
@@ -48,8 +65,8 @@ impl Helper {
         let (questions, to_ask) = channel();
         let (to_answer, answers) = channel();
         let ask = move || {
-            for pid in to_ask {
-                if to_answer.send(Marks::of(pid)).is_err() {
+            for (pid, patience) in to_ask {
+                if to_answer.send(Marks::of(pid, patience)).is_err() {
                     return;
                 }
             }
@@ -73,11 +90,15 @@ impl EnvironReader {
             self.helper = Helper::start();
         }
         let helper = self.helper.as_ref()?;
-        let answer = helper.questions.send(process.pid).ok().and_then(|()| helper.answers.recv_timeout(PATIENCE).ok());
+        let patience = if self.bare.contains(&process) { Duration::ZERO } else { EXECUTES };
+        let answer = helper.questions.send((process.pid, patience)).ok().and_then(|()| helper.answers.recv_timeout(PATIENCE + patience).ok());
         if answer.is_none() {
             tracing::warn!(pid = process.pid, "the environment of this process cannot be read: it seems to be stuck in the kernel");
             self.stuck.insert(process);
             self.helper = None; // the thread leaves by itself when the kernel lets it go
+        }
+        if let Some(Some(Marks { bare: true, .. })) = &answer {
+            self.bare.insert(process);
         }
         answer.flatten()
     }
@@ -86,6 +107,7 @@ impl EnvironReader {
     pub(super) fn rest(&mut self, lives: impl Fn(Identity) -> bool) {
         self.helper = None;
         self.stuck.retain(|&process| lives(process));
+        self.bare.retain(|&process| lives(process));
     }
 }
 

@@ -36,14 +36,15 @@ pub fn read_environ_value(pid: u32, key: &str) -> io::Result<Option<String>> {
     Ok(environ_value(Proc::open()?.read(pid, "environ")?, key))
 }
 
-/// Several at once, in one reading.
+/// Several at once, in one reading; `None` where there is no environment at all: it was started without one, has ended, or is just executing its
+/// program.
 ///
 /// # Errors
 /// As for [`read_environ_value`].
-pub(super) fn read_environ_values<const N: usize>(pid: u32, keys: [&str; N]) -> io::Result<[Option<String>; N]> {
+pub(super) fn read_environ_values<const N: usize>(pid: u32, keys: [&str; N]) -> io::Result<Option<[Option<String>; N]>> {
     let mut proc = Proc::open()?;
     let content = proc.read(pid, "environ")?;
-    Ok(keys.map(|key| environ_value(content, key)))
+    Ok((!content.is_empty()).then(|| keys.map(|key| environ_value(content, key))))
 }
 
 /// Finds a variable in the content of `/proc/PID/environ`. The first of several counts, as for getenv(3).

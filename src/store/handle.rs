@@ -216,6 +216,11 @@ impl Store {
         self.0.exchange.hand_over_for(Level::Host, |_| ())
     }
 
+    /// Resolves once a later daemon will find all that was handed over before, or at once while it would not.
+    pub fn settled(&self) -> Committed {
+        self.0.exchange.hand_over_for(Level::Daemon, |_| ())
+    }
+
     /// What is wrong, as a sentence that names the file, the reason and the remedy; `None` while all is well. Cheap.
     pub fn problem(&self) -> Option<String> {
         self.0.exchange.desk().problem.as_ref().map(|problem| problem.text().to_string())

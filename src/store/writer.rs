@@ -13,6 +13,7 @@ use super::desk::{Desk, Exchange, Level, PATIENCE, Problem};
 use super::failure::Failure;
 use super::mirror::Batch;
 use super::{Notice, Watcher};
+use crate::sys::crash;
 
 /// How often a database in trouble is tried again, and a sound one looked after.
 const ROUND: Duration = Duration::from_secs(1);
@@ -97,7 +98,7 @@ impl Writer {
             desk.committing = Some(Instant::now());
             desk.mirror.take(whole, farewell)
         };
-        let result = if batch.is_empty() { Ok(()) } else { database.commit(&batch) };
+        let result = if batch.is_empty() { Ok(()) } else { crash_around(|| database.commit(&batch)) };
         match result {
             Ok(()) => self.committed(&batch),
             Err(failure) => self.failed(failure, Some(batch)),
@@ -215,6 +216,14 @@ impl Writer {
             ack.resolve(problem.as_ref().map_or(Ok(()), |problem| Err(Desk::not_durable(problem))));
         }
     }
+}
+
+/// Named moments before and after something.
+fn crash_around<T>(commit: impl FnOnce() -> T) -> T {
+    crash::point("before-commit");
+    let committed = commit();
+    crash::point("after-commit");
+    committed
 }
 
 /// Lets everybody go when the thread ends, also by a panic.

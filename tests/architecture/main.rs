@@ -32,7 +32,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("subprocess", know(&["status", "procfs", "sys", "output"])),
         ("supervisor", know(&["subprocess", "procfs", "sys"])),
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
-        ("store", know(&[])),
+        ("store", know(&["sys::crash"])),
         ("config", know(&["subprocess::spec", "supervisor::order"])),
         ("telemetry", know(&[])),
         ("control", know(&["supervisor", "subprocess", "status", "host", "procfs", "sys", "output"])),

@@ -24,6 +24,8 @@ const LATEST: Duration = Duration::from_millis(300);
 const EARLY: u64 = 20;
 /// How long a daemon may take to come to a point.
 const POINT: Duration = Duration::from_secs(10);
+/// A recovery that takes longer waited for something.
+const SLOW: Duration = Duration::from_secs(5);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -108,7 +110,11 @@ impl Ordeal {
         let Some(mut client) = self.manager.reach(running, DEADLINE) else {
             panic!("the daemon does not answer");
         };
-        self.books.row.recoveries.push(self.manager.since_execution());
+        let took = self.manager.since_execution();
+        self.books.row.recoveries.push(took);
+        if took > SLOW {
+            self.books.problem(format!("the daemon answered after {took:?}"));
+        }
         self.check(&mut client);
         client
     }

@@ -13,7 +13,7 @@ use super::table::{Row, table};
 const SHORT: u64 = 40;
 
 /// Every point, and how often a daemon comes there before it is killed; in the short form, the first of them.
-const POINTS: [(&str, [u64; 4]); 9] = [
+const POINTS: [(&str, [u64; 4]); 11] = [
     ("before-intent", [2, 1, 5, 20]),
     ("after-intent", [1, 2, 7, 25]),
     ("after-spawn", [3, 1, 2, 20]),
@@ -21,6 +21,8 @@ const POINTS: [(&str, [u64; 4]); 9] = [
     ("after-record", [1, 2, 5, 30]),
     ("before-reap", [2, 1, 4, 15]),
     ("after-reap", [3, 1, 2, 15]),
+    ("before-commit", [2, 1, 10, 60]),
+    ("after-commit", [3, 1, 10, 60]),
     ("recovery-searched", [1, 1, 1, 1]),
     ("recovery-adopted", [20, 1, 2, 40]),
 ];

@@ -9,14 +9,14 @@
 mod decide;
 mod locate;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::procfs::{self, Forest, Identity, Marked};
+use crate::procfs::{self, Forest, Identity, Marked, Stat};
 use crate::protocol::{Name, Origin, Signal};
 use crate::store::{Recovered, RunRow, Store};
 use crate::subprocess::adopt::{Adoption, FoundMain, FoundRun, FoundState};
@@ -85,6 +85,7 @@ impl Heirs<'_> {
             self.supervisor.all().into_iter().map(|handle| (handle.name().clone(), handle)).collect();
         let autostart = handles.iter().filter(|(_, handle)| handle.published().spec.autostart).map(|(name, _)| name.clone()).collect();
         let known = Known { registered: handles.keys().cloned().collect(), autostart, boot_id: boot_id.to_owned() };
+        let over: HashSet<String> = recovered.history.iter().map(|run| run.uuid.clone()).collect();
         let Decision { current, remnants, former_boot, at_rest, mut start } = decide(recovered, &known);
 
         for row in &former_boot {
@@ -120,7 +121,7 @@ impl Heirs<'_> {
             self.end_remnant(row, located);
         }
         for (uuid, processes) in unknown {
-            if let Some((handle, found)) = self.found_unwritten(&uuid, &processes, &handles, &taken, boot_id) {
+            if let Some((handle, found)) = self.found_unwritten(&uuid, &processes, over.contains(&uuid), &handles, &taken, boot_id) {
                 outcome.count(&found.main);
                 taken.insert(handle.name().clone());
                 adopt(handle, Adoption { restarts: Restarts::default(), found: FoundState::Run(Box::new(found)) }).await?;
@@ -197,11 +198,13 @@ impl Heirs<'_> {
     }
 
     /// A run of which nothing is written, though its processes bear the daemon's mark. What the daemon itself asked of a sub-process is killed; what is
-    /// one too many, or of an unknown sub-process, is left alone and told: it may be somebody's only process.
+    /// one too many, or of an unknown sub-process, is left alone and told: it may be somebody's only process. What is left of a run whose main process
+    /// has ended is ended, as it always is.
     fn found_unwritten<'h>(
         &self,
         uuid: &str,
         processes: &[Marked],
+        is_over: bool,
         handles: &'h BTreeMap<Name, SubProcessHandle>,
         taken: &BTreeSet<Name>,
         boot_id: &str,
@@ -217,7 +220,16 @@ impl Heirs<'_> {
         }
         let free = name.parse().ok().filter(|name| !taken.contains(name));
         let handle = free.and_then(|name: Name| handles.get(&name));
-        let held = main_of(processes).and_then(|stat| Some((stat.identity(), hold(stat.identity()).ok()??)));
+        let is_main = |stat: &&Stat| {
+            // Only a service that says so itself has another main process than the one that was started.
+            processes.iter().any(|process| process.main == stat.pid) || handle.is_some_and(|handle| NotifySocket::is_wanted(&handle.published().spec))
+        };
+        let main = main_of(processes).filter(is_main);
+        if is_over || handle.is_some() && main.is_none() {
+            self.end_left_over(name, uuid);
+            return None;
+        }
+        let held = main.and_then(|stat| Some((stat.identity(), hold(stat.identity()).ok()??)));
         let (Some(handle), Some((identity, fd))) = (handle, held) else {
             let pids: Vec<u32> = processes.iter().map(|process| process.stat.pid).collect();
             tracing::warn!(
@@ -263,6 +275,20 @@ impl Heirs<'_> {
             group: self.containment.adopt(&spec, uuid),
         };
         Some((handle, found))
+    }
+
+    /// Ends what a run that is over has left behind, beside everything else.
+    fn end_left_over(&self, name: &str, uuid: &str) {
+        tracing::warn!(name, uuid, "processes of a run that is over are ended");
+        let (forest, name, uuid) = (self.forest.clone(), name.to_owned(), uuid.to_owned());
+        let group = self.groups.and_then(|groups| groups.adopt(&name, &uuid, &Default::default()).ok()).map(|(group, _)| group);
+        tokio::spawn(async move {
+            let _root = forest.adopt(&uuid, Identity { pid: 0, start_time: 0 });
+            let report = tree::end(forest, Whole { uuid, except: None, group: group.map(Arc::new) }, REMNANT_TIMEOUT).await;
+            if !report.survivors.is_empty() {
+                tracing::error!(name, pids = ?report.survivors, "these outlived SIGKILL");
+            }
+        });
     }
 
     /// Ends a run that no sub-process is there for any more, beside everything else.
