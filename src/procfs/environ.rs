@@ -25,8 +25,6 @@ pub(super) struct EnvironReader {
     helper: Option<Helper>,
     /// Processes that it did not come back from; asked no more.
     stuck: HashSet<Identity>,
-    /// Processes without an environment; nobody waits for one any more.
-    bare: HashSet<Identity>,
 }
 
 /// What the environment of a process says of it.
@@ -34,8 +32,6 @@ pub(super) struct EnvironReader {
 struct Marks {
     uuid: Option<String>,
     owner: Option<String>,
-    /// There is no environment.
-    bare: bool,
 }
 
 impl Marks {
@@ -44,10 +40,10 @@ impl Marks {
         let until = Instant::now() + patience;
         loop {
             if let Some([uuid, owner]) = read_environ_values(pid, [MARKER, OWNER]).ok()? {
-                return Some(Self { uuid, owner, bare: false });
+                return Some(Self { uuid, owner });
             }
             if Instant::now() >= until || read_stat(pid).map_or(true, |stat| stat.is_dead()) {
-                return Some(Self { bare: true, ..Self::default() });
+                return Some(Self::default());
             }
             thread::park_timeout(PAUSE);
         }
@@ -79,10 +75,11 @@ impl Helper {
 impl EnvironReader {
     /// The marker in the environment of this process; `None` too where it cannot be read, or not in time.
     pub(super) fn marker(&mut self, process: Identity) -> Option<String> {
-        self.marks(process)?.uuid
+        // Nobody waits here: where many processes end, many have no environment any more, and whoever looks will look again.
+        self.marks(process, Duration::ZERO)?.uuid
     }
 
-    fn marks(&mut self, process: Identity) -> Option<Marks> {
+    fn marks(&mut self, process: Identity, patience: Duration) -> Option<Marks> {
         if self.stuck.contains(&process) {
             return None;
         }
@@ -90,15 +87,12 @@ impl EnvironReader {
             self.helper = Helper::start();
         }
         let helper = self.helper.as_ref()?;
-        let patience = if self.bare.contains(&process) { Duration::ZERO } else { EXECUTES };
-        let answer = helper.questions.send((process.pid, patience)).ok().and_then(|()| helper.answers.recv_timeout(PATIENCE + patience).ok());
+        let answer =
+            helper.questions.send((process.pid, patience)).ok().and_then(|()| helper.answers.recv_timeout(PATIENCE + patience).ok());
         if answer.is_none() {
             tracing::warn!(pid = process.pid, "the environment of this process cannot be read: it seems to be stuck in the kernel");
             self.stuck.insert(process);
             self.helper = None; // the thread leaves by itself when the kernel lets it go
-        }
-        if let Some(Some(Marks { bare: true, .. })) = &answer {
-            self.bare.insert(process);
         }
         answer.flatten()
     }
@@ -107,7 +101,6 @@ impl EnvironReader {
     pub(super) fn rest(&mut self, lives: impl Fn(Identity) -> bool) {
         self.helper = None;
         self.stuck.retain(|&process| lives(process));
-        self.bare.retain(|&process| lives(process));
     }
 }
 
@@ -137,5 +130,5 @@ pub fn marked(table: &Table, id: &str) -> Vec<Marked> {
     };
     // Kernel threads, the children of 2, have no environment.
     let processes = table.iter().filter(|stat| !stat.is_dead() && stat.ppid != 2 && stat.pid != 2);
-    processes.filter_map(|stat| mark(stat, reader.marks(stat.identity())?)).collect()
+    processes.filter_map(|stat| mark(stat, reader.marks(stat.identity(), EXECUTES)?)).collect()
 }

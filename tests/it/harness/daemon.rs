@@ -332,9 +332,11 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Kills the daemon and nothing else, and starts another one in its place, from the same configuration; returns once it answers.
+    /// Kills the daemon and nothing else once all that has happened is written down, and starts another one in its place, from the same configuration;
+    /// returns once it answers. What is killed in the middle of something is the matter of the torture tests.
     #[track_caller]
     pub(crate) fn replace(&mut self) {
+        let _: Value = self.call("history", json!({"limit": 1}));
         self.kill_alone();
         self.start_next();
     }
