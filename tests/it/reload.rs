@@ -215,9 +215,11 @@ fn the_file_has_the_last_word_about_its_own_names_only() {
 #[test]
 fn what_is_removed_ends_in_reverse_and_before_what_is_new_starts() {
     let told = |name: &str, keys: &str| {
-        let script =
-            format!("echo {name} up >> {{dir}}/order; trap 'echo {name} down >> {{dir}}/order; exit 0' TERM; while :; do sleep 0.01; done");
-        format!("[[process]]\nname = '{name}'\ncmd = ['sh', '-c', '''{script}''']\nautostart = true\n{keys}\n")
+        let script = format!(
+            "trap 'echo {name} down >> {{dir}}/order; exit 0' TERM; echo {name} up >> {{dir}}/order; touch {{dir}}/{name}-is-up; while :; do sleep 0.01; done"
+        );
+        let ready = format!("ready = {{ file = '{{dir}}/{name}-is-up' }}");
+        format!("[[process]]\nname = '{name}'\ncmd = ['sh', '-c', '''{script}''']\nautostart = true\n{ready}\n{keys}\n")
     };
     let daemon = Daemon::start(&[told("a", ""), told("b", "requires = ['a']"), told("c", "after = ['b']")].concat());
     pid(&daemon, "c");
