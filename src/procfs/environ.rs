@@ -91,7 +91,8 @@ impl EnvironReader {
         }
         let helper = self.helper.as_ref()?;
         let patience = if self.bare.contains(&process) { Duration::ZERO } else { EXECUTES };
-        let answer = helper.questions.send((process.pid, patience)).ok().and_then(|()| helper.answers.recv_timeout(PATIENCE + patience).ok());
+        let answer =
+            helper.questions.send((process.pid, patience)).ok().and_then(|()| helper.answers.recv_timeout(PATIENCE + patience).ok());
         if answer.is_none() {
             tracing::warn!(pid = process.pid, "the environment of this process cannot be read: it seems to be stuck in the kernel");
             self.stuck.insert(process);

@@ -222,7 +222,8 @@ impl Heirs<'_> {
         let handle = free.and_then(|name: Name| handles.get(&name));
         let is_main = |stat: &&Stat| {
             // Only a service that says so itself has another main process than the one that was started.
-            processes.iter().any(|process| process.main == stat.pid) || handle.is_some_and(|handle| NotifySocket::is_wanted(&handle.published().spec))
+            processes.iter().any(|process| process.main == stat.pid)
+                || handle.is_some_and(|handle| NotifySocket::is_wanted(&handle.published().spec))
         };
         let main = main_of(processes).filter(is_main);
         if is_over || handle.is_some() && main.is_none() {
