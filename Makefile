@@ -3,11 +3,12 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools/debian/usr/bin
 
-.PHONY: help run test bench lint needs needs-test needs-bench
+.PHONY: help run test torture bench lint needs needs-test needs-bench
 
 help:
 	@echo 'make run    build procmand and run it on the demonstration, config/demo.toml; Ctrl-C ends it'
 	@echo 'make test   all tests'
+	@echo 'make torture  the daemon is killed more than 1,000 times, at random and at named moments, with 100 sub-processes; ends with a table (15 minutes)'
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'
 	@echo
@@ -27,6 +28,10 @@ test: needs-test
 	echo '$(CARGO) test --no-fail-fast'; $(CARGO) test --no-fail-fast </dev/null || failed=1; \
 	echo 'PROCMAN_TEST_CGROUP=off $(CARGO) test --test it'; PROCMAN_TEST_CGROUP=off $(CARGO) test --test it </dev/null || failed=1; \
 	exit $$failed
+
+# Without optimisation: only such a build has the named moments. `make test` has the short form.
+torture: needs
+	$(CARGO) test --test torture -- --kills 1000
 
 bench: needs-bench
 	$(CARGO) bench --bench floors
