@@ -1,6 +1,6 @@
 //! What the records of an earlier daemon say, decided purely.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::procfs::{self, Identity};
@@ -28,7 +28,7 @@ pub(super) struct Decision {
     /// One run at most for each sub-process: it may live.
     pub(super) current: Vec<CurrentRun>,
     /// Runs that may live and that no sub-process is there for.
-    pub(super) remnants: Vec<RunRow>,
+    pub(super) remnants: Vec<Remnant>,
     /// Runs of a former boot, which are over.
     pub(super) former_boot: Vec<RunRow>,
     /// The others.
@@ -46,6 +46,24 @@ pub(super) struct CurrentRun {
     /// How it is to be ended.
     pub(super) ending: Option<EndingRow>,
     pub(super) restarts: Restarts,
+}
+
+/// A run that is nobody's: what is left of it is ended.
+#[derive(Debug)]
+pub(super) struct Remnant {
+    pub(super) row: RunRow,
+    pub(super) why: Why,
+}
+
+/// Why a run is nobody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its end is recorded. The daemon was killed while it ended what its main process had left, or before it had written that this was done.
+    Over,
+    /// Its sub-process has a newer run.
+    Superseded,
+    /// Its sub-process has no definition any more.
+    Unregistered,
 }
 
 /// Where one rests.
@@ -68,13 +86,18 @@ pub(super) fn decide(recovered: Recovered, known: &Known) -> Decision {
     let goes_on = farewell != Some(Farewell::Quit) && recovered.boot_id.as_deref() == Some(&known.boot_id);
 
     present.sort_by(|a, b| a.intended_at.total_cmp(&b.intended_at));
+    let over: HashSet<&str> = history.iter().map(|run| run.uuid.as_str()).collect();
     let mut newest: BTreeMap<Name, RunRow> = BTreeMap::new();
     for row in present {
-        if !known.registered.contains(&row.name) {
-            decision.remnants.push(row);
+        let (row, otherwise) = if !known.registered.contains(&row.name) {
+            (row, Why::Unregistered)
         } else if let Some(older) = newest.insert(row.name.clone(), row) {
-            decision.remnants.push(older);
-        }
+            (older, Why::Superseded)
+        } else {
+            continue;
+        };
+        let why = if over.contains(row.uuid.as_str()) { Why::Over } else { otherwise };
+        decision.remnants.push(Remnant { row, why });
     }
     for name in &known.registered {
         let standing = standings.get(name).filter(|_| goes_on);
@@ -156,14 +179,14 @@ pub(super) fn lost_by_boot(row: &RunRow, now: SystemTime) -> PastRun {
     }
 }
 
-/// The record of a run that was quit because nobody has a definition of it any more.
-pub(super) fn quit_remnant(row: &RunRow, status: Option<ExitStatus>, now: SystemTime) -> PastRun {
-    PastRun {
-        cause: Cause::Quit,
-        ended_by: EndedBy::Unregister,
-        message: Some("it was not in the configuration any more when the daemon started".to_owned()),
-        ..record(row, status, now)
-    }
+/// The record of a run that was quit because it was nobody's; none where there is one already.
+pub(super) fn quit_remnant(remnant: &Remnant, status: Option<ExitStatus>, now: SystemTime) -> Option<PastRun> {
+    let (ended_by, message) = match remnant.why {
+        Why::Over => return None,
+        Why::Superseded => (EndedBy::Restart, "a newer run of it was recorded when the daemon started"),
+        Why::Unregistered => (EndedBy::Unregister, "it was not in the configuration any more when the daemon started"),
+    };
+    Some(PastRun { cause: Cause::Quit, ended_by, message: Some(message.to_owned()), ..record(&remnant.row, status, now) })
 }
 
 fn record(row: &RunRow, status: Option<ExitStatus>, now: SystemTime) -> PastRun {
@@ -258,23 +281,41 @@ mod tests {
         let old = RunRow { boot_id: "before".into(), ..row("web", "0", 1.0) };
         let runs = vec![row("web", "2", 3.0), row("web", "1", 2.0), row("gone", "3", 4.0), old];
         let decision = decide(Recovered { runs, ..left(None) }, &known(&["web", "other"], &["web"]));
-        let uuids = |rows: &[RunRow]| rows.iter().map(|row| row.uuid.clone()).collect::<Vec<_>>();
+        let remnants: Vec<(&str, Why)> = decision.remnants.iter().map(|remnant| (&*remnant.row.uuid, remnant.why)).collect();
         assert_eq!(decision.current.iter().map(|run| &*run.row.uuid).collect::<Vec<_>>(), ["2"]);
-        assert_eq!((uuids(&decision.remnants), uuids(&decision.former_boot)), (vec!["1".to_owned(), "3".to_owned()], vec!["0".to_owned()]));
+        assert_eq!(remnants, [("1", Why::Superseded), ("3", Why::Unregistered)]);
+        assert_eq!(decision.former_boot.iter().map(|row| &*row.uuid).collect::<Vec<_>>(), ["0"]);
         assert!(decision.start.is_empty(), "what may live is not started");
     }
 
     #[test]
     fn an_end_that_is_recorded_is_not_told_twice() {
-        let run = quit_remnant(&row("web", "1", 2.0), Some(ExitStatus::Signalled { signal: 6, core: true }), UNIX_EPOCH);
+        let quit = |uuid, intended_at, status| {
+            quit_remnant(&Remnant { row: row("web", uuid, intended_at), why: Why::Unregistered }, status, UNIX_EPOCH).unwrap()
+        };
+        let run = quit("1", 2.0, Some(ExitStatus::Signalled { signal: 6, core: true }));
         let decision = decide(Recovered { runs: vec![row("web", "1", 2.0)], history: vec![run], ..left(None) }, &known(&["web"], &[]));
         let (end, message) = decision.current[0].recorded.clone().unwrap();
         assert_eq!(end.status, Some(ExitStatus::Signalled { signal: 6, core: true }));
         assert!(message.is_some());
         // Of another run it says nothing.
-        let run = quit_remnant(&row("web", "0", 1.0), None, UNIX_EPOCH);
+        let run = quit("0", 1.0, None);
         let decision = decide(Recovered { runs: vec![row("web", "1", 2.0)], history: vec![run], ..left(None) }, &known(&["web"], &[]));
         assert!(decision.current[0].recorded.is_none());
+    }
+
+    #[test]
+    fn a_run_whose_end_is_recorded_is_over_whoever_has_come_after_it() {
+        let history =
+            ["1", "3"].map(|uuid| quit_remnant(&Remnant { row: row("web", uuid, 1.0), why: Why::Superseded }, None, UNIX_EPOCH).unwrap());
+        let runs = vec![row("web", "1", 2.0), row("web", "2", 3.0), row("gone", "3", 4.0)];
+        let decision = decide(Recovered { runs, history: history.into(), ..left(None) }, &known(&["web"], &[]));
+        assert!(decision.current[0].recorded.is_none() && decision.current[0].row.uuid == "2");
+        assert_eq!(
+            decision.remnants.iter().map(|remnant| (&*remnant.row.uuid, remnant.why)).collect::<Vec<_>>(),
+            [("1", Why::Over), ("3", Why::Over)]
+        );
+        assert!(decision.remnants.iter().all(|remnant| quit_remnant(remnant, None, UNIX_EPOCH).is_none()), "it is not told twice");
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::sys::crash;
 
 use super::bridge::Bridge;
 use super::exit::StartError;
-use decide::{Decision, Known, decide};
+use decide::{Decision, Known, Remnant, Why, decide};
 use locate::{Located, Search, main_of, search};
 
 /// What the name of a kept descriptor begins with that is the socket of a run; one that is its process has the UUID alone.
@@ -93,7 +93,7 @@ impl Heirs<'_> {
             drop(self.store.forget(&row.uuid));
         }
         let id = self.id.to_owned();
-        let rows: Vec<RunRow> = current.iter().map(|run| &run.row).chain(&remnants).cloned().collect();
+        let rows: Vec<RunRow> = current.iter().map(|run| &run.row).chain(remnants.iter().map(|remnant| &remnant.row)).cloned().collect();
         let (found, mut kept) = tokio::task::spawn_blocking(move || {
             let found = search(&rows.iter().collect::<Vec<_>>(), &id, &mut kept);
             found.map(|found| (found, kept))
@@ -116,9 +116,9 @@ impl Heirs<'_> {
             adopt(handle, Adoption { restarts, found: FoundState::Run(Box::new(found)) }).await?;
             crash::point("recovery-adopted");
         }
-        for (row, located) in remnants.into_iter().zip(located) {
-            outcome.remnants += 1;
-            self.end_remnant(row, located);
+        for (remnant, located) in remnants.into_iter().zip(located) {
+            outcome.remnants += u64::from(remnant.why != Why::Over);
+            self.end_remnant(remnant, located);
         }
         for (uuid, processes) in unknown {
             if let Some((handle, found)) = self.found_unwritten(&uuid, &processes, over.contains(&uuid), &handles, &taken, boot_id) {
@@ -293,20 +293,31 @@ impl Heirs<'_> {
     }
 
     /// Ends a run that no sub-process is there for any more, beside everything else.
-    fn end_remnant(&self, mut row: RunRow, located: Located) {
+    fn end_remnant(&self, mut remnant: Remnant, located: Located) {
+        let row = &mut remnant.row;
         if let (None, Located::Held(identity, _)) = (&row.process, &located) {
             row.process = Some(decide::process_row(*identity, Instant::now(), at(row.intended_at)));
         }
         let (forest, store, bridge) = (self.forest.clone(), self.store.clone(), self.bridge.clone());
         let group =
             self.groups.and_then(|groups| groups.adopt(row.name.as_str(), &row.uuid, &Default::default()).ok()).map(|(group, _)| group);
-        tracing::warn!(name = %row.name, uuid = row.uuid, "a run of an earlier daemon has no definition any more, it is quit");
+        match remnant.why {
+            // Its row is taken away once nothing is left of it.
+            Why::Over => tracing::debug!(name = %row.name, uuid = row.uuid, "a run of an earlier daemon is over, what it left is ended"),
+            Why::Superseded => {
+                tracing::warn!(name = %row.name, uuid = row.uuid, "an earlier daemon has started a newer run beside this one, it is quit")
+            }
+            Why::Unregistered => {
+                tracing::warn!(name = %row.name, uuid = row.uuid, "a run of an earlier daemon has no definition any more, it is quit")
+            }
+        }
         tokio::spawn(async move {
             let (identity, fd, status) = match located {
                 Located::Held(identity, fd) => (identity, Some(fd), None),
                 Located::Ended(status) => (Identity { pid: 0, start_time: 0 }, None, status),
                 Located::Unseen => (Identity { pid: 0, start_time: 0 }, None, None),
             };
+            let row = &remnant.row;
             let _root = forest.adopt(&row.uuid, identity);
             let whole = Whole { uuid: row.uuid.clone(), except: None, group: group.map(Arc::new) };
             let report = tree::end(forest, whole, REMNANT_TIMEOUT).await;
@@ -315,7 +326,9 @@ impl Heirs<'_> {
                 return; // the next daemon tries again
             }
             let status = status.or_else(|| fd.and_then(|fd| fd.exit_info()));
-            bridge.remember(decide::quit_remnant(&row, status, SystemTime::now()));
+            if let Some(run) = decide::quit_remnant(&remnant, status, SystemTime::now()) {
+                bridge.remember(run);
+            }
             drop(store.forget(&row.uuid));
         });
     }
