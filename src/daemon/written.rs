@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::procfs::{self, Identity};
 use crate::protocol::{EndedBy, Name};
@@ -39,6 +39,7 @@ impl Ledger for Writer {
             started_by: intent.origin,
             boot_id: self.boot_id.clone(),
             intended_at: unix_seconds(SystemTime::now()),
+            monotonic: procfs::nanoseconds_at(Instant::now()),
             process: None,
             ready: false,
             ending: None,
@@ -54,12 +55,11 @@ impl Ledger for Writer {
     }
 
     fn begun(&self, begun: &Begun<'_>) {
-        let monotonic = procfs::monotonic().saturating_sub(begun.started.elapsed());
         let row = ProcessRow {
             pid: begun.main.pid,
             start_time: begun.main.start_time,
             started_at: unix_seconds(begun.started_at),
-            monotonic: u64::try_from(monotonic.as_nanos()).unwrap_or(u64::MAX),
+            monotonic: procfs::nanoseconds_at(begun.started),
             notify: begun.notify,
         };
         self.store.change(begun.uuid, RunChange::Started(row));

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
@@ -34,6 +34,11 @@ pub fn since_boot() -> Duration {
 /// the same for every process until the host boots again.
 pub fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The same at an instant of this process that is past, in nanoseconds: what is written down of it for later daemons of this boot.
+pub fn nanoseconds_at(instant: Instant) -> u64 {
+    u64::try_from(monotonic().saturating_sub(instant.elapsed()).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Names this boot of the host: no two boots have the same (proc_sys_kernel(5), `random/boot_id`).

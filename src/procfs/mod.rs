@@ -22,7 +22,7 @@ mod attribution;
 mod environ;
 mod group;
 
-pub use clock::{boot_id, boot_time, clock_ticks, monotonic, page_size, since_boot};
+pub use clock::{boot_id, boot_time, clock_ticks, monotonic, nanoseconds_at, page_size, since_boot};
 pub use environ::{Marked, marked};
 pub use file::{ProcessDir, is_gone};
 pub use forest::{Forest, Look, MARKER, OWNER, Root};

@@ -26,6 +26,10 @@ pub struct RunRow {
     pub boot_id: String,
     /// When it was decided to start it, in Unix seconds.
     pub intended_at: f64,
+    /// The same in nanoseconds of `CLOCK_MONOTONIC`: the order of the runs of one boot, whatever becomes of the host's clock. 0 where an earlier build
+    /// wrote the row.
+    #[serde(default)]
+    pub monotonic: u64,
     /// Its process; `None` between the intent and the record.
     pub process: Option<ProcessRow>,
     /// It is ready to serve.

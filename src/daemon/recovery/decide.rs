@@ -85,7 +85,7 @@ pub(super) fn decide(recovered: Recovered, known: &Known) -> Decision {
     // After a daemon that has quit everything, and after a boot, everything begins anew.
     let goes_on = farewell != Some(Farewell::Quit) && recovered.boot_id.as_deref() == Some(&known.boot_id);
 
-    present.sort_by(|a, b| a.intended_at.total_cmp(&b.intended_at));
+    present.sort_by(|a, b| a.monotonic.cmp(&b.monotonic).then(a.intended_at.total_cmp(&b.intended_at)));
     let over: HashSet<&str> = history.iter().map(|run| run.uuid.as_str()).collect();
     let mut newest: BTreeMap<Name, RunRow> = BTreeMap::new();
     for row in present {
@@ -159,12 +159,11 @@ pub(super) fn started(main: Identity, started: Instant, started_at: SystemTime) 
 }
 
 pub(super) fn process_row(main: Identity, started: Instant, started_at: SystemTime) -> ProcessRow {
-    let monotonic = procfs::monotonic().saturating_sub(started.elapsed());
     ProcessRow {
         pid: main.pid,
         start_time: main.start_time,
         started_at: unix_seconds(started_at),
-        monotonic: u64::try_from(monotonic.as_nanos()).unwrap_or(u64::MAX),
+        monotonic: procfs::nanoseconds_at(started),
         notify: false,
     }
 }
@@ -229,6 +228,7 @@ mod tests {
             started_by: Origin::Execute,
             boot_id: "now".into(),
             intended_at,
+            monotonic: (intended_at * 1e9) as u64,
             process: Some(ProcessRow { pid: 7, start_time: 8, started_at: intended_at, monotonic: 9, notify: false }),
             ready: true,
             ending: None,
@@ -286,6 +286,14 @@ mod tests {
         assert_eq!(remnants, [("1", Why::Superseded), ("3", Why::Unregistered)]);
         assert_eq!(decision.former_boot.iter().map(|row| &*row.uuid).collect::<Vec<_>>(), ["0"]);
         assert!(decision.start.is_empty(), "what may live is not started");
+    }
+
+    #[test]
+    fn the_newer_run_is_the_one_that_was_begun_later_whatever_the_clock_was_set_to() {
+        let earlier = RunRow { monotonic: 1, ..row("web", "1", 1_764_003_600.0) };
+        let later = RunRow { monotonic: 2, ..row("web", "2", 1_764_000_000.0) };
+        let decision = decide(Recovered { runs: vec![later, earlier], ..left(None) }, &known(&["web"], &[]));
+        assert_eq!((&*decision.current[0].row.uuid, &*decision.remnants[0].row.uuid), ("2", "1"));
     }
 
     #[test]

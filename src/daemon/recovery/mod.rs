@@ -256,6 +256,7 @@ impl Heirs<'_> {
             started_by: Origin::Execute,
             boot_id: boot_id.to_owned(),
             intended_at,
+            monotonic: procfs::nanoseconds_at(started),
             process: None,
             ready: true,
             ending: None,

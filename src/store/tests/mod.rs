@@ -34,6 +34,7 @@ fn run(uuid: &str, of: &str) -> RunRow {
         started_by: Origin::Execute,
         boot_id: "boot".into(),
         intended_at: 1_764_000_000.123_456_7,
+        monotonic: 1 << 50,
         process: None,
         ready: false,
         ending: None,
