@@ -8,7 +8,7 @@ TOOLS := $(CURDIR)/target/tools/debian/usr/bin
 help:
 	@echo 'make run    build procmand and run it on the demonstration, config/demo.toml; Ctrl-C ends it'
 	@echo 'make test   all tests'
-	@echo 'make torture  the daemon is killed more than 1,000 times, at random and at named moments, with 100 sub-processes; ends with a table (15 minutes)'
+	@echo 'make torture  the daemon stands still, PIDs are used again, clocks are set, clients vanish; then it is killed more than 1,000 times, at random and at named moments, with 100 sub-processes; ends with a table (ten minutes)'
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'
 	@echo
@@ -29,8 +29,9 @@ test: needs-test
 	echo 'PROCMAN_TEST_CGROUP=off $(CARGO) test --test it'; PROCMAN_TEST_CGROUP=off $(CARGO) test --test it </dev/null || failed=1; \
 	exit $$failed
 
-# Without optimisation: only such a build has the named moments. `make test` has the short form.
-torture: needs
+# Without optimisation: only such a build has the named moments. `make test` has the short forms.
+torture: needs-test
+	PATH="$(TOOLS):$$PATH" PROCMAN_TEST_AT_LENGTH=1 $(CARGO) test --test it torment::
 	$(CARGO) test --test torture -- --kills 1000
 
 bench: needs-bench

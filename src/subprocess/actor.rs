@@ -30,6 +30,7 @@ use crate::sys::reaper::{MainGuard, Mains};
 use super::adopt::{Adoption, HandedOver};
 use super::gate::Gate;
 use super::handle::{CommandError, MAILBOX, SubProcessHandle};
+use super::late::Punctual;
 use super::ledger::{self, Intent, Ledger, Standing};
 use super::machine::{Answer, Effect, End, Event, Machine, StopWay, Token, TreeReport};
 use super::published::{Health, Published, PublishedRun};
@@ -40,7 +41,7 @@ use super::streams;
 use super::tree::{Ender, Ending, Whole};
 use super::vigil::{self, NotifySocket, Sign, Vigil, VigilShared, WatchedRun};
 
-use live::{Begun, Live, Main, Spawning, Stage, Staged, exited, staged, until};
+use live::{Begun, Live, Main, Spawning, Stage, Staged, exited, staged};
 
 /// What all sub-processes of a daemon share.
 pub struct Shared {
@@ -124,6 +125,8 @@ struct Actor {
     random: RandomState,
     /// The quit that unregisters it. Until that is answered nothing may start.
     leaving: Option<Token>,
+    /// Waits for the machine's deadlines.
+    punctual: Punctual,
     /// Events that the machine is given before anything else is looked at.
     queued: VecDeque<Event<Launch, SpawnFailure>>,
     /// It is unregistered: the actor ends.
@@ -168,6 +171,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         tokens: 0,
         random: RandomState::new(),
         leaving: None,
+        punctual: Punctual::default(),
         queued: VecDeque::new(),
         done: false,
     };
@@ -203,7 +207,7 @@ impl Actor {
             ending = async { match ender { Some(ender) => ender.next().await, None => std::future::pending().await } } => Input::Ending(ending),
             sign = async { match vigil { Some(vigil) => vigil.next().await, None => std::future::pending().await } } => Input::Sign(sign),
             asked = async { match stop_request { Some(asked) => asked.await, None => std::future::pending().await } } => Input::StopRequested(asked),
-            () = async { match deadline { Some(at) => until(at).await, None => std::future::pending().await } } => Input::Deadline,
+            () = async { match deadline { Some(at) => self.punctual.until(at.into()).await, None => std::future::pending().await } } => Input::Deadline,
             message = self.mailbox.recv() => Input::Message(message),
         }
     }

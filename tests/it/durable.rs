@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use procman::protocol::StateName;
 use procman::protocol::event::Event;
@@ -98,4 +99,41 @@ fn a_full_disk_stops_nothing() {
     while file.write_all(&[0; 4096]).is_ok() {}
     drop(file);
     goes_on_and_heals(&mut daemon, "room", |_| fs::remove_file(&filler).unwrap());
+}
+
+/// Files that cannot be written any more, until this is dropped.
+struct Immutable(Vec<PathBuf>);
+
+impl Immutable {
+    /// `None` where that cannot be done.
+    fn make(files: Vec<PathBuf>) -> Option<Self> {
+        let immutable = Self(files);
+        immutable.change("+i").then_some(immutable)
+    }
+
+    fn change(&self, how: &str) -> bool {
+        Command::new("chattr").arg(how).args(&self.0).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        self.change("-i");
+    }
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_stops_nothing() {
+    let mut daemon = Daemon::start(SITE);
+    let web = daemon.execute("web").pid;
+    // The kernel mounts nothing read-only that somebody writes to. This refuses each write to the files, also to those that are open, as a file system
+    // does that has found an error in itself.
+    let files = ["procman.db", "procman.db-wal"].map(|file| daemon.path(&format!("state/{file}")));
+    let Some(immutable) = Immutable::make(files.into()) else {
+        return eprintln!("only root can do this, on ext4: this is not tested");
+    };
+    goes_on_and_heals(&mut daemon, "disk I/O error", |_| drop(immutable));
+    let late = daemon.view("late").pid;
+    daemon.replace();
+    assert_eq!((daemon.view("web").pid, daemon.view("late").pid), (Some(web), late));
 }

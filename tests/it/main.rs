@@ -81,4 +81,6 @@ mod storm;
 #[cfg(test)]
 mod together;
 #[cfg(test)]
+mod torment;
+#[cfg(test)]
 mod twelve;

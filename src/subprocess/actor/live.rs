@@ -171,14 +171,6 @@ pub(super) async fn staged(spawning: Option<&mut Spawning>) -> Staged {
     }
 }
 
-/// Resolves at this time. One that has come is not handed to the runtime's timer, which rounds up to its next millisecond: a restart without a delay
-/// would wait for longer than it takes.
-pub(super) async fn until(at: Instant) {
-    if at > Instant::now() {
-        tokio::time::sleep_until(at.into()).await;
-    }
-}
-
 impl Begun {
     /// A start that begins now.
     pub(super) fn now(uuid: String, launch: Launch, origin: Origin) -> Arc<Self> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::subprocess::late::is_late;
+
 /// When it has to say so again.
 #[derive(Debug)]
 pub(super) struct Keepalive {
@@ -11,12 +13,6 @@ pub(super) struct Keepalive {
     due: Instant,
     /// It was given another interval since it last said so.
     excused: bool,
-}
-
-/// A time-out that is noticed so much later than it was due says that the daemon itself stood still (SIGSTOP, a machine that was paused or has no
-/// time for it), and so may have what it watches.
-pub(super) fn is_late(by: Duration, of: Duration) -> bool {
-    by > (of / 10).max(Duration::from_millis(100))
 }
 
 impl Keepalive {

@@ -31,6 +31,7 @@ use tokio::time::Instant;
 
 use crate::procfs::{Forest, Identity};
 
+use super::late::Punctual;
 use super::published::Health;
 use super::spawn::{Launch, Spawner};
 use super::spec::probe::{HealthSource, Probe, ReadySource};
@@ -164,6 +165,7 @@ pub struct Vigil {
     status: Option<String>,
     /// It said that it is about to end: it must have done so by then.
     gone_by: Option<Instant>,
+    punctual: Punctual,
     unhealthy: bool,
     signs: VecDeque<Sign>,
 }
@@ -193,6 +195,7 @@ impl Vigil {
             failures: 0,
             status: None,
             gone_by: None,
+            punctual: Punctual::default(),
             unhealthy: false,
             signs: VecDeque::new(),
         }
@@ -272,7 +275,7 @@ impl Vigil {
             tokio::select! {
                 biased; // what was said before a time-out counts before the time-out
                 heard = async { match &mut self.listener { Some(listener) => listener.next().await, None => std::future::pending().await } } => self.hear(heard),
-                () = at(self.gone_by) => self.overstayed(),
+                () = at(&mut self.punctual, self.gone_by) => self.overstayed(),
                 ready = tried(&mut self.readiness, &self.questions) => match ready {
                     Ok(()) => { self.signs.push_back(Sign::Ready); self.reach(false); }
                     Err(refusal) => self.refusal = Some(refusal),
@@ -420,9 +423,9 @@ enum Seen {
     Due,
 }
 
-async fn at(time: Option<Instant>) {
+async fn at(punctual: &mut Punctual, time: Option<Instant>) {
     match time {
-        Some(time) => tokio::time::sleep_until(time).await,
+        Some(time) => punctual.until(time).await,
         None => std::future::pending().await,
     }
 }

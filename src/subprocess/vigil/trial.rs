@@ -5,12 +5,12 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use crate::subprocess::late::is_late;
 use crate::subprocess::spawn::Launch;
 use crate::subprocess::spec::Spec;
 use crate::subprocess::spec::probe::{Probe, Tries};
 
 use super::VigilShared;
-use super::keepalive::is_late;
 use super::program::{Program, Turn};
 
 /// Who asks the questions about one run.

@@ -31,6 +31,8 @@ pub(crate) struct Daemon {
     dir: TempDir,
     marker: Marker,
     endpoint: Endpoint,
+    /// What else it was started with in its environment; the next ones are, too.
+    environment: Vec<(String, String)>,
     /// Made at the first question: a socket that connects before anybody listens tries again only after a while.
     peer: Mutex<Option<Peer>>,
     /// A test killed it on purpose: nothing about its end is to be proven.
@@ -46,9 +48,9 @@ impl Daemon {
 
     /// Takes over a process that was just started, and returns once it answers.
     #[track_caller]
-    pub(super) fn watch(child: Child, dir: TempDir, marker: Marker, endpoint: Endpoint) -> Self {
+    pub(super) fn watch(child: Child, dir: TempDir, marker: Marker, endpoint: Endpoint, environment: Vec<(String, String)>) -> Self {
         let fd = PidFd::open(child.id()).unwrap();
-        let mut daemon = Self { child, ended: None, fd, dir, marker, endpoint, peer: Mutex::default(), killed: false };
+        let mut daemon = Self { child, ended: None, fd, dir, marker, endpoint, environment, peer: Mutex::default(), killed: false };
         until("the daemon listens", || {
             if let Some(status) = daemon.child.try_wait().unwrap() {
                 daemon.ended = Some(status);
@@ -355,6 +357,7 @@ impl Daemon {
         let log = || File::options().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_procmand"));
         command.arg("--config").arg(config).env(VARIABLE, &self.marker.0).env("PROCMAN_LOG", "debug");
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         self.child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log()).spawn().unwrap();
         self.fd = PidFd::open(self.child.id()).unwrap();
         (self.ended, self.peer) = (None, Mutex::default());

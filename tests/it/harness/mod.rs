@@ -53,6 +53,11 @@ pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
+/// The first where the tests are to be thorough (`make torture`), else the second.
+pub(crate) fn at_length<T>(long: T, short: T) -> T {
+    if std::env::var_os("PROCMAN_TEST_AT_LENGTH").is_some() { long } else { short }
+}
+
 /// Whether the tests run as root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

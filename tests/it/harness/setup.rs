@@ -185,7 +185,8 @@ impl Setup {
     pub(crate) fn start(self) -> Daemon {
         let child = self.spawn();
         let endpoint = self.fill_in(&self.endpoints[0]).parse().unwrap();
-        Daemon::watch(child, self.dir, self.marker, endpoint)
+        let environment = self.environment.iter().map(|(key, value)| (key.clone(), self.fill_in(value))).collect();
+        Daemon::watch(child, self.dir, self.marker, endpoint, environment)
     }
 
     /// Runs a `procmand` that is to end by itself, and proves that it started nothing.
