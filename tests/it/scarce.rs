@@ -14,11 +14,14 @@ fn out_of_descriptors_it_refuses_starts_and_serves_on() {
         let _: View = daemon.call("register", json!({"name": format!("p{i}"), "cmd": ["sleep", "1000"]}));
     }
     let started: Vec<Each<Executed>> = daemon.call("restart", json!({"all": true}));
-    let mut pids = Vec::new();
+    let (mut names, mut pids) = (Vec::new(), Vec::new());
     let mut refused = 0;
     for each in started {
         match each {
-            Each::Done(executed) => pids.push(executed.pid),
+            Each::Done(executed) => {
+                names.push(executed.name);
+                pids.push(executed.pid);
+            }
             Each::Refused { error, .. } => {
                 refused += 1;
                 assert!(error.code == ErrorCode::Busy && error.message.contains("descriptors"), "{error}");
@@ -28,9 +31,10 @@ fn out_of_descriptors_it_refuses_starts_and_serves_on() {
     assert!(refused > 0 && pids.len() > 5, "{refused} of {total} were refused");
     assert!(daemon.call::<Pong>("ping", json!({})).pong);
     // What is left over serves those who come now, one after the other, and tells them of the others.
+    // They are started side by side: which of them had descriptors is chance.
     for _ in 0..20 {
         let newcomer = Peer::connect(zmq::REQ, &daemon.endpoint());
-        let reply = newcomer.ask(&[frame(&json!({"command": "status", "name": "p0"}))]);
+        let reply = newcomer.ask(&[frame(&json!({"command": "status", "name": names[0]}))]);
         assert_eq!((&reply["success"], &reply["result"]["status"]["pid"]), (&json!(true), &json!(pids[0])), "{reply}");
     }
     assert!(daemon.http("/metrics").contains("procman_process_up"));
