@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::config::{Cgroup, Config, Endpoint};
 use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
 use crate::control::{BindError, Bound, Limits, Publisher};
+use crate::procfs::Owner;
 use crate::protocol::reply::Capabilities;
 use crate::store::{StateDir, Store};
 use crate::subprocess::containment::{Groups, Place};
@@ -26,7 +27,7 @@ use super::sockets::{SocketFile, bind_ipc};
 pub struct Prepared {
     pub(super) config: Config,
     /// Tells this daemon's processes from another daemon's.
-    pub(super) id: String,
+    pub(super) owner: Owner,
     /// What an earlier daemon had somebody keep, by name.
     pub(super) kept: HashMap<String, OwnedFd>,
     pub(super) bound: Vec<Bound>,
@@ -68,7 +69,9 @@ impl Prepared {
     /// place of the one that this process was started with.
     pub fn take(config: Config, mut kept: HashMap<String, OwnedFd>, nofile: Option<u64>) -> Result<Self, StartError> {
         let state_dir = StateDir::take(&config.state_dir, kept.remove(LOCK))?;
-        let id = state_dir.id().map_err(|source| StartError::System { what: "cannot look at the state directory", source })?;
+        let looked = |source| StartError::System { what: "cannot look at the state directory", source };
+        let id = state_dir.id().map_err(looked)?;
+        let owner = Owner::new(&id, &state_dir.path().canonicalize().map_err(looked)?);
         // Everybody may pass through it: each socket guards itself by its own mode.
         DirBuilder::new()
             .recursive(true)
@@ -123,7 +126,7 @@ impl Prepared {
         };
         Ok(Self {
             config,
-            id,
+            owner,
             kept,
             bound,
             publisher,

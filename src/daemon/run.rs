@@ -1,6 +1,6 @@
 //! Wires the rooms together and runs until asked to leave.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -110,7 +110,7 @@ impl Prepared {
     pub async fn run(self, telemetry: Telemetry) -> Result<After, StartError> {
         let Self {
             mut config,
-            id,
+            owner,
             kept,
             bound,
             publisher,
@@ -148,7 +148,7 @@ impl Prepared {
         let caretaker = outputs.look_after().map_err(system("cannot make the threads that look after logs"))?;
         let reaped = Arc::new(Notify::new());
         let containment = Arc::new(Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
-        let spawner = Spawner::new(id.clone(), mains.clone(), nofile_of_children, containment.clone(), outputs.clone());
+        let spawner = Spawner::new(owner.to_string(), mains.clone(), nofile_of_children, containment.clone(), outputs.clone());
         let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new()), spawner.clone(), forest.clone(), reaped.clone()));
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
         let depository = Arc::new(Depository::new(&kept));
@@ -218,8 +218,8 @@ impl Prepared {
         doors.spawn(publish(feed, publishing, closing_seen.clone()));
         let configured = supervisor.register(std::mem::take(&mut config.processes), false).await.map_err(StartError::Register)?;
         supervisor.are_of_file(configured.iter().map(SubProcessHandle::name));
-        register_again(&supervisor, &store, std::mem::take(&mut recovered.definitions)).await;
-        let set_aside = recovered.set_aside.take();
+        let unregistered = register_again(&supervisor, &store, std::mem::take(&mut recovered.definitions)).await;
+        let set_aside = recovered.set_aside.clone();
         let heirs = Heirs {
             supervisor: &supervisor,
             containment: &containment,
@@ -228,7 +228,8 @@ impl Prepared {
             store: &store,
             bridge: &bridge,
             runtime_dir: &config.runtime_dir,
-            id: &id,
+            owner: &owner,
+            unregistered,
         };
         // Named before anything new has one: what came back, and belongs to no run that was taken over, is over.
         let (sockets, came_back): (Vec<String>, Vec<String>) = (NotifySocket::left(&config.runtime_dir), kept.keys().cloned().collect());
@@ -347,10 +348,11 @@ fn runs_of(supervisor: &SupervisorHandle) -> HashSet<String> {
 }
 
 /// Registers what was registered at run time with an earlier daemon. What the configuration has by now is the configuration's; what cannot be
-/// registered any more is told and kept: the configuration may be what is wrong.
-async fn register_again(supervisor: &SupervisorHandle, store: &Store, definitions: Vec<(Name, Definition)>) {
+/// registered any more is told and kept: the configuration may be what is wrong. Returns the names of that.
+async fn register_again(supervisor: &SupervisorHandle, store: &Store, definitions: Vec<(Name, Definition)>) -> BTreeSet<Name> {
     // They may name each other in any order: as long as some can be registered, others may become possible by that.
     let mut left: Vec<(Name, Vec<Spec>)> = Vec::new();
+    let mut unregistered = BTreeSet::new();
     for (name, definition) in definitions {
         match instances::resolve(&name, definition) {
             Ok(specs) if specs.iter().any(|spec| supervisor.get(spec.name.as_str()).is_some()) => {
@@ -361,6 +363,7 @@ async fn register_again(supervisor: &SupervisorHandle, store: &Store, definition
             Err(problems) => {
                 let problems = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
                 tracing::error!(%name, problems, "what was registered at run time cannot be registered any more");
+                unregistered.insert(name);
             }
         }
     }
@@ -375,8 +378,9 @@ async fn register_again(supervisor: &SupervisorHandle, store: &Store, definition
         if refused.is_empty() || refused.len() == before {
             for (name, _, error) in refused {
                 tracing::error!(%name, %error, "what was registered at run time cannot be registered any more");
+                unregistered.insert(name);
             }
-            return;
+            return unregistered;
         }
         left = refused.into_iter().map(|(name, specs, _)| (name, specs)).collect();
     }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::forest::{MARKER, OWNER};
+use super::owner::Owner;
 use super::stat::{Identity, Stat, read_stat};
 use super::table::Table;
 use super::words::read_environ_values;
@@ -117,16 +118,26 @@ pub struct Marked {
     pub name: String,
     /// It belongs to something that the daemon itself asked of the sub-process, and not to a run.
     pub is_program: bool,
+    /// It is in the control group of the run, where nobody comes by himself.
+    pub is_contained: bool,
 }
 
-/// Every living process of the table with a mark of the daemon that has this id, ascending. Blocks while it reads their environments.
-pub fn marked(table: &Table, id: &str) -> Vec<Marked> {
+/// Every living process of the table with a mark of this owner, ascending. Blocks while it reads their environments.
+pub fn marked(table: &Table, ours: &Owner) -> Vec<Marked> {
     let mut reader = EnvironReader::default();
     let mark = |stat: &Stat, marks: Marks| {
         let owner = marks.owner?;
-        let (owner, main) = owner.strip_prefix(id)?.strip_prefix('/')?.rsplit_once('/')?;
+        let (id, owner) = owner.split_once('/')?;
+        let (owner, main) = owner.rsplit_once('/').filter(|_| ours.owns(id, stat, table))?;
         let (name, is_program) = owner.strip_suffix("/program").map_or((owner, false), |name| (name, true));
-        Some(Marked { stat: stat.clone(), uuid: marks.uuid?, name: name.to_owned(), main: main.parse().ok()?, is_program })
+        Some(Marked {
+            stat: stat.clone(),
+            uuid: marks.uuid?,
+            name: name.to_owned(),
+            main: main.parse().ok()?,
+            is_program,
+            is_contained: false,
+        })
     };
     // Kernel threads, the children of 2, have no environment.
     let processes = table.iter().filter(|stat| !stat.is_dead() && stat.ppid != 2 && stat.pid != 2);

@@ -21,11 +21,13 @@ pub mod words;
 mod attribution;
 mod environ;
 mod group;
+mod owner;
 
 pub use clock::{boot_id, boot_time, clock_ticks, monotonic, nanoseconds_at, page_size, since_boot};
 pub use environ::{Marked, marked};
 pub use file::{ProcessDir, is_gone};
 pub use forest::{Forest, Look, MARKER, OWNER, Root};
+pub use owner::{Owner, read_real_user};
 pub use stat::{Identity, Stat, read_exit_code, read_stat};
 pub use table::Table;
 pub use words::{read_cmdline, read_environ_value};

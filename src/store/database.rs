@@ -13,7 +13,7 @@ use super::bounds::{Bounds, Ledger, size_of_run};
 use super::failure::Failure;
 use super::file::{SIDE_FILES, beside, check_header, connect, finish, inode, install, make, salvage, set_aside};
 use super::mirror::Batch;
-use super::rows::SetAside;
+use super::rows::{Farewell, SetAside};
 use super::schema::{APPLICATION_ID, NEWEST, STEPS, migrate};
 use super::tables::{self, Contents};
 use crate::protocol::reply::PastRun;
@@ -147,7 +147,7 @@ impl Database {
 
     fn transact(&mut self, batch: &Batch) -> rusqlite::Result<()> {
         // What comes after trouble is healed only once the disk has it, and nobody comes after the last.
-        let synced = batch.whole || batch.farewell.is_some();
+        let synced = batch.whole || batch.is_last();
         if synced {
             self.connection.pragma_update(None, "synchronous", "full")?;
         }
@@ -174,11 +174,9 @@ impl Database {
         if !batch.audits.is_empty() {
             tables::prune_audit(&transaction)?;
         }
-        if let Some(boot_id) = &batch.boot_id {
-            tables::set_boot(&transaction, boot_id)?;
-        }
-        if batch.whole || batch.farewell.is_some() {
-            tables::set_farewell(&transaction, batch.farewell)?;
+        if let Some(meta) = &batch.meta {
+            meta.boot_id.iter().try_for_each(|boot_id| tables::set_boot(&transaction, boot_id))?;
+            tables::set_farewell(&transaction, meta.farewell)?;
         }
         transaction.commit()
     }
@@ -211,9 +209,10 @@ impl Database {
         Carried { contents: tables::salvage(&self.connection).0, inode: self.place[0] }
     }
 
-    /// Puts the farewell of the daemon before this one away.
-    pub(super) fn forget_farewell(&self) -> Result<(), Failure> {
-        tables::set_farewell(&self.connection, None).map_err(|error| Failure::of_writing(&error))
+    /// Finds out whether it can be written, by writing what is there: how the daemon before this one has left stays known until all that it left is taken
+    /// over.
+    pub(super) fn try_to_write(&self, farewell: Option<Farewell>) -> Result<(), Failure> {
+        tables::set_farewell(&self.connection, farewell).map_err(|error| Failure::of_writing(&error))
     }
 }
 

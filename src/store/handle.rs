@@ -159,7 +159,8 @@ impl Store {
     }
 
     /// In which boot of the host the daemon runs, as `/proc/sys/kernel/random/boot_id` has it. To be said once all that an earlier daemon left is taken
-    /// over: until then the standings are of that one's boot. Resolves once all of that is committed.
+    /// over: until then the standings are of that one's boot, and how that one has left counts for the daemon after this one, too, if this one is killed
+    /// meanwhile. Resolves once all of that is committed.
     pub fn boot(&self, boot_id: &str) -> Committed {
         self.0.exchange.hand_over_for(Level::Daemon, |mirror| mirror.boot(boot_id))
     }
@@ -258,7 +259,10 @@ impl Drop for Shared {
 /// Opens the database, or says why it cannot be written; what is in it is known in any case.
 fn find(path: &Path, bounds: Bounds) -> Result<(Result<Database, Failure>, Found), StoreError> {
     let failure = match Database::open(path, bounds, true) {
-        Ok((database, found)) => return Ok((database.forget_farewell().map(|()| database), found)),
+        Ok((database, found)) => {
+            let writable = database.try_to_write(found.contents.farewell);
+            return Ok((writable.map(|()| database), found));
+        }
         Err(failure @ Failure::Newer(_)) => return Err(failure.error(path)),
         Err(failure @ (Failure::Damaged(_) | Failure::Hindered { .. })) => failure,
     };

@@ -49,6 +49,10 @@ impl InMemory {
 
 impl Kept {
     fn append(&mut self, run: PastRun) {
+        // A second record of the same run is ignored, as in the table.
+        if self.ledger.of(&run.name).rev().any(|number| self.runs.get(&number).is_some_and(|known| known.uuid == run.uuid)) {
+            return;
+        }
         let number = self.ledger.next();
         let pushed_out = self.ledger.append(number, &run.name, size_of_run(&run));
         self.runs.insert(number, Arc::new(run));
@@ -84,7 +88,7 @@ mod tests {
     fn run(name: &str, pid: u32) -> PastRun {
         PastRun {
             name: name.parse().unwrap(),
-            uuid: "u".into(),
+            uuid: format!("{name}-{pid}"),
             pid: Some(pid),
             args: vec![],
             started_at: 1.0,
@@ -116,6 +120,8 @@ mod tests {
         assert_eq!(pids(&history, Some("a"), 9), [3, 1]);
         assert_eq!(pids(&history, Some("a"), 1), [3]);
         assert_eq!(pids(&history, Some("c"), 9), [0; 0]);
+        history.append(run("a", 1));
+        assert_eq!(pids(&history, None, 9), [3, 2, 1], "each run is told of once");
     }
 
     #[test]

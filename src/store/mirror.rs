@@ -116,7 +116,7 @@ pub(super) struct Mirror {
     audits: Backlog<AuditEntry>,
     /// The boot of the host that the daemon runs in.
     boot_id: Option<String>,
-    /// How the daemon is about to leave.
+    /// How the daemon is about to leave; how the one before has left, until all that it left is taken over.
     farewell: Option<Farewell>,
     /// These two differ from the disk.
     meta_changed: bool,
@@ -132,14 +132,25 @@ pub(super) struct Batch {
     pub(super) standings: Changes<Name, StandingRow>,
     pub(super) records: Vec<PastRun>,
     pub(super) audits: Vec<AuditEntry>,
-    pub(super) farewell: Option<Farewell>,
+    pub(super) meta: Option<Meta>,
+}
+
+/// What is written of the daemon itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
     pub(super) boot_id: Option<String>,
+    pub(super) farewell: Option<Farewell>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
         let rows = self.definitions.len() + self.runs.len() + self.standings.len() + self.records.len() + self.audits.len();
-        rows == 0 && !self.whole && self.farewell.is_none() && self.boot_id.is_none()
+        rows == 0 && !self.whole && self.meta.is_none()
+    }
+
+    /// The daemon leaves with it.
+    pub(super) fn is_last(&self) -> bool {
+        self.meta.as_ref().is_some_and(|meta| meta.farewell.is_some())
     }
 }
 
@@ -153,7 +164,7 @@ impl Mirror {
             records: Backlog::new(size_of_run),
             audits: Backlog::new(size_of_entry),
             boot_id: contents.boot_id.clone(),
-            farewell: None,
+            farewell: contents.farewell,
             meta_changed: false,
         };
         contents.definitions.iter().for_each(|row| mirror.define(row.clone()));
@@ -198,8 +209,8 @@ impl Mirror {
     }
 
     pub(super) fn boot(&mut self, boot_id: &str) {
-        self.meta_changed |= self.boot_id.as_deref() != Some(boot_id);
-        self.boot_id = Some(boot_id.to_owned());
+        self.meta_changed |= self.boot_id.as_deref() != Some(boot_id) || self.farewell.is_some();
+        (self.boot_id, self.farewell) = (Some(boot_id.to_owned()), None);
     }
 
     pub(super) fn leave(&mut self, farewell: Farewell) {
@@ -236,7 +247,10 @@ impl Mirror {
 
     /// What differs from the disk, or all that must be there: from now on it counts as written.
     pub(super) fn take(&mut self, whole: bool, farewell: Option<Farewell>) -> Batch {
-        let meta = std::mem::take(&mut self.meta_changed) || whole;
+        if let Some(farewell) = farewell {
+            self.leave(farewell);
+        }
+        let meta_changed = std::mem::take(&mut self.meta_changed) || whole || farewell.is_some();
         Batch {
             whole,
             definitions: self.definitions.take(whole),
@@ -244,8 +258,7 @@ impl Mirror {
             standings: self.standings.take(whole),
             records: self.records.take(),
             audits: self.audits.take(),
-            farewell: farewell.or(self.farewell.filter(|_| meta)),
-            boot_id: self.boot_id.clone().filter(|_| meta),
+            meta: meta_changed.then(|| Meta { boot_id: self.boot_id.clone(), farewell: self.farewell }),
         }
     }
 

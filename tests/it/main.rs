@@ -43,6 +43,8 @@ mod logs;
 #[cfg(test)]
 mod logs_disk;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod notify;
 #[cfg(test)]
 mod order;

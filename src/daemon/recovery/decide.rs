@@ -1,7 +1,7 @@
 //! What the records of an earlier daemon say, decided purely.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::procfs::{self, Identity};
 use crate::protocol::reply::PastRun;
@@ -19,6 +19,8 @@ pub(super) struct Known {
     pub(super) registered: BTreeSet<Name>,
     /// Those of them that start when a daemon starts.
     pub(super) autostart: BTreeSet<Name>,
+    /// Names, of one or of all its instances, that something is written for that cannot be registered at the moment.
+    pub(super) unregistered: BTreeSet<Name>,
     pub(super) boot_id: String,
 }
 
@@ -29,6 +31,9 @@ pub(super) struct Decision {
     pub(super) current: Vec<CurrentRun>,
     /// Runs that may live and that no sub-process is there for.
     pub(super) remnants: Vec<Remnant>,
+    /// Runs that may live and whose sub-process is not there at the moment, as far as anybody can tell: its definition cannot be registered, or was
+    /// lost with the database.
+    pub(super) orphaned: Vec<RunRow>,
     /// Runs of a former boot, which are over.
     pub(super) former_boot: Vec<RunRow>,
     /// The others.
@@ -60,7 +65,7 @@ pub(super) struct Remnant {
 pub(super) enum Why {
     /// Its end is recorded. The daemon was killed while it ended what its main process had left, or before it had written that this was done.
     Over,
-    /// Its sub-process has a newer run.
+    /// Its sub-process has a newer run. How this one ended could not be written down.
     Superseded,
     /// Its sub-process has no definition any more.
     Unregistered,
@@ -81,12 +86,21 @@ pub(super) fn decide(recovered: Recovered, known: &Known) -> Decision {
     let (mut present, former_boot): (Vec<RunRow>, Vec<RunRow>) = runs.into_iter().partition(|row| row.boot_id == known.boot_id);
     decision.former_boot = former_boot;
     let last: BTreeMap<&Name, &PastRun> = history.iter().map(|run| (&run.name, run)).collect();
+    let ends: HashMap<&str, &PastRun> = history.iter().map(|run| (run.uuid.as_str(), run)).collect();
     let standings: BTreeMap<Name, StandingRow> = standings.into_iter().map(|standing| (standing.name.clone(), standing)).collect();
-    // After a daemon that has quit everything, and after a boot, everything begins anew.
-    let goes_on = farewell != Some(Farewell::Quit) && recovered.boot_id.as_deref() == Some(&known.boot_id);
+    // After a daemon that has quit everything, and after a boot, everything begins anew. Where nobody knows which boot it was (that was lost, or never
+    // written), whatever lives is of this one.
+    let is_former_boot = recovered.boot_id.is_some_and(|boot_id| boot_id != known.boot_id);
+    let goes_on = farewell != Some(Farewell::Quit) && !is_former_boot;
+    let was_quitting = farewell == Some(Farewell::Quit) && !is_former_boot;
+    // What was lost with the database is no decision of anybody's.
+    let is_sound = recovered.set_aside.is_none();
+    let is_written = |name: &Name| {
+        let of_all = name.as_str().split_once('@').map_or(name.as_str(), |(of_all, _)| of_all);
+        known.unregistered.contains(name) || known.unregistered.iter().any(|name| name.as_str() == of_all)
+    };
 
     present.sort_by(|a, b| a.monotonic.cmp(&b.monotonic).then(a.intended_at.total_cmp(&b.intended_at)));
-    let over: HashSet<&str> = history.iter().map(|run| run.uuid.as_str()).collect();
     let mut newest: BTreeMap<Name, RunRow> = BTreeMap::new();
     for row in present {
         let (row, otherwise) = if !known.registered.contains(&row.name) {
@@ -96,19 +110,23 @@ pub(super) fn decide(recovered: Recovered, known: &Known) -> Decision {
         } else {
             continue;
         };
-        let why = if over.contains(row.uuid.as_str()) { Why::Over } else { otherwise };
-        decision.remnants.push(Remnant { row, why });
+        let why = if ends.contains_key(row.uuid.as_str()) { Why::Over } else { otherwise };
+        if why == Why::Unregistered && (!is_sound || is_written(&row.name)) {
+            decision.orphaned.push(row);
+        } else {
+            decision.remnants.push(Remnant { row, why });
+        }
     }
     for name in &known.registered {
         let standing = standings.get(name).filter(|_| goes_on);
         let restarts = standing.map_or_else(Restarts::default, |standing| Restarts::counted(standing.restarts, standing.attempt));
         if let Some(row) = newest.remove(name) {
-            let recorded = last.get(name).filter(|run| run.uuid == row.uuid).map(|run| (end_of(run), run.message.clone()));
+            let recorded = ends.get(row.uuid.as_str()).map(|run| (end_of(run), run.message.clone()));
             // One that was left running by a daemon that was quitting everything is quit, and what starts with the daemon starts after that.
-            let ending = if goes_on {
-                row.ending.clone()
-            } else {
+            let ending = if was_quitting {
                 Some(EndingRow { by: EndedBy::Shutdown, then_start: known.autostart.contains(name) })
+            } else {
+                row.ending.clone()
             };
             decision.current.push(CurrentRun { row, recorded, ending, restarts });
             continue;
@@ -168,40 +186,56 @@ pub(super) fn process_row(main: Identity, started: Instant, started_at: SystemTi
     }
 }
 
+/// The record of a run that was ended because it was nobody's, or had ended when it was found (`lived` is false); none where there is one already.
+pub(super) fn remnant_record(remnant: &Remnant, lived: bool, status: Option<ExitStatus>, now: SystemTime) -> Option<PastRun> {
+    let (by, message) = match remnant.why {
+        Why::Over => return None,
+        Why::Superseded => (EndedBy::Restart, "the daemon could not write down how it ended, and has started a newer one"),
+        Why::Unregistered => (EndedBy::Unregister, "it was not in the configuration any more when the daemon started"),
+    };
+    let run = record(&remnant.row, status, lasted(&remnant.row), now);
+    let run = if lived { PastRun { cause: Cause::Quit, ended_by: by, ..run } } else { run };
+    Some(PastRun { message: Some(message.to_owned()), ..run })
+}
+
+/// The record of a run whose sub-process is not there, and that has ended.
+pub(super) fn lost_meanwhile(row: &RunRow, status: Option<ExitStatus>, now: SystemTime) -> PastRun {
+    record(row, status, lasted(row), now)
+}
+
 /// The record of a run that a boot of the host has ended.
 pub(super) fn lost_by_boot(row: &RunRow, now: SystemTime) -> PastRun {
+    let started_at = row.process.as_ref().map_or(row.intended_at, |process| process.started_at);
+    let lasted = (unix_seconds(now) - started_at).max(0.0); // no clock goes through a boot but the one on the wall
     PastRun {
-        cause: Cause::Lost,
-        ended_by: EndedBy::Itself,
         message: Some("the host was started anew, or the daemon was moved to another one".to_owned()),
-        ..record(row, None, now)
+        ..record(row, None, lasted, now)
     }
 }
 
-/// The record of a run that was quit because it was nobody's; none where there is one already.
-pub(super) fn quit_remnant(remnant: &Remnant, status: Option<ExitStatus>, now: SystemTime) -> Option<PastRun> {
-    let (ended_by, message) = match remnant.why {
-        Why::Over => return None,
-        Why::Superseded => (EndedBy::Restart, "a newer run of it was recorded when the daemon started"),
-        Why::Unregistered => (EndedBy::Unregister, "it was not in the configuration any more when the daemon started"),
-    };
-    Some(PastRun { cause: Cause::Quit, ended_by, message: Some(message.to_owned()), ..record(&remnant.row, status, now) })
+/// Seconds since it was started, in this boot.
+fn lasted(row: &RunRow) -> f64 {
+    let since = row.process.as_ref().map_or(row.monotonic, |process| process.monotonic);
+    procfs::monotonic().saturating_sub(Duration::from_nanos(since)).as_secs_f64()
 }
 
-fn record(row: &RunRow, status: Option<ExitStatus>, now: SystemTime) -> PastRun {
-    let started_at = row.process.as_ref().map_or(row.intended_at, |process| process.started_at);
-    let ended_at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+fn record(row: &RunRow, status: Option<ExitStatus>, lasted: f64, now: SystemTime) -> PastRun {
     PastRun {
         name: row.name.clone(),
         uuid: row.uuid.clone(),
         pid: row.process.as_ref().map(|process| process.pid),
         args: row.args.clone(),
-        started_at,
-        ended_at,
+        started_at: row.process.as_ref().map_or(row.intended_at, |process| process.started_at),
+        ended_at: unix_seconds(now),
         returncode: status.map(ExitStatus::returncode),
         signal: status.and_then(ExitStatus::signal),
-        cause: Cause::Lost,
-        duration: (ended_at - started_at).max(0.0),
+        cause: match status {
+            None => Cause::Lost,
+            Some(ExitStatus::Exited(_)) => Cause::Exit,
+            Some(ExitStatus::Signalled { core: true, .. }) => Cause::CoreDump,
+            Some(ExitStatus::Signalled { core: false, .. }) => Cause::Signal,
+        },
+        duration: lasted,
         core_dump: matches!(status, Some(ExitStatus::Signalled { core: true, .. })),
         started_by: row.started_by,
         ended_by: EndedBy::Itself,
@@ -213,6 +247,7 @@ fn record(row: &RunRow, status: Option<ExitStatus>, now: SystemTime) -> PastRun 
 mod tests {
     use super::*;
     use crate::protocol::Origin;
+    use crate::store::SetAside;
     use proptest::prelude::*;
 
     fn name(text: &str) -> Name {
@@ -241,7 +276,7 @@ mod tests {
 
     fn known(registered: &[&str], autostart: &[&str]) -> Known {
         let names = |list: &[&str]| list.iter().map(|text| name(text)).collect();
-        Known { registered: names(registered), autostart: names(autostart), boot_id: "now".into() }
+        Known { registered: names(registered), autostart: names(autostart), unregistered: BTreeSet::new(), boot_id: "now".into() }
     }
 
     fn left(farewell: Option<Farewell>) -> Recovered {
@@ -269,7 +304,10 @@ mod tests {
         assert_eq!(killed.at_rest[&name("waits")].restarts, Restarts::counted(3, 2));
         let kept = decide(Recovered { standings: standings.clone(), ..left(Some(Farewell::Kept)) }, &known);
         assert_eq!(kept.start, killed.start);
-        for anew in [left(Some(Farewell::Quit)), Recovered { boot_id: Some("before".into()), ..left(None) }, Recovered::default()] {
+        // Nobody knows of a boot in between.
+        let unknown = decide(Recovered { standings: standings.clone(), ..Recovered::default() }, &known);
+        assert_eq!(unknown.start, killed.start);
+        for anew in [left(Some(Farewell::Quit)), Recovered { boot_id: Some("before".into()), ..left(None) }] {
             let decision = decide(Recovered { standings: standings.clone(), ..anew }, &known);
             assert_eq!(names(&decision.start), ["gave-up", "new", "stopped", "waits"], "as the configuration says");
             assert!(decision.at_rest.values().all(|rest| rest.state == StateName::Stopped));
@@ -299,7 +337,8 @@ mod tests {
     #[test]
     fn an_end_that_is_recorded_is_not_told_twice() {
         let quit = |uuid, intended_at, status| {
-            quit_remnant(&Remnant { row: row("web", uuid, intended_at), why: Why::Unregistered }, status, UNIX_EPOCH).unwrap()
+            remnant_record(&Remnant { row: row("web", uuid, intended_at), why: Why::Unregistered }, true, status, SystemTime::UNIX_EPOCH)
+                .unwrap()
         };
         let run = quit("1", 2.0, Some(ExitStatus::Signalled { signal: 6, core: true }));
         let decision = decide(Recovered { runs: vec![row("web", "1", 2.0)], history: vec![run], ..left(None) }, &known(&["web"], &[]));
@@ -314,8 +353,9 @@ mod tests {
 
     #[test]
     fn a_run_whose_end_is_recorded_is_over_whoever_has_come_after_it() {
-        let history =
-            ["1", "3"].map(|uuid| quit_remnant(&Remnant { row: row("web", uuid, 1.0), why: Why::Superseded }, None, UNIX_EPOCH).unwrap());
+        let history = ["1", "3"].map(|uuid| {
+            remnant_record(&Remnant { row: row("web", uuid, 1.0), why: Why::Superseded }, false, None, SystemTime::UNIX_EPOCH).unwrap()
+        });
         let runs = vec![row("web", "1", 2.0), row("web", "2", 3.0), row("gone", "3", 4.0)];
         let decision = decide(Recovered { runs, history: history.into(), ..left(None) }, &known(&["web"], &[]));
         assert!(decision.current[0].recorded.is_none() && decision.current[0].row.uuid == "2");
@@ -323,7 +363,10 @@ mod tests {
             decision.remnants.iter().map(|remnant| (&*remnant.row.uuid, remnant.why)).collect::<Vec<_>>(),
             [("1", Why::Over), ("3", Why::Over)]
         );
-        assert!(decision.remnants.iter().all(|remnant| quit_remnant(remnant, None, UNIX_EPOCH).is_none()), "it is not told twice");
+        assert!(
+            decision.remnants.iter().all(|remnant| remnant_record(remnant, true, None, SystemTime::UNIX_EPOCH).is_none()),
+            "it is not told twice"
+        );
     }
 
     #[test]
@@ -333,6 +376,33 @@ mod tests {
         let ending = |at: usize| decision.current[at].ending.clone().unwrap();
         assert_eq!(ending(0), EndingRow { by: EndedBy::Shutdown, then_start: false });
         assert_eq!(ending(1), EndingRow { by: EndedBy::Shutdown, then_start: true });
+    }
+
+    #[test]
+    fn a_boot_that_nobody_knows_of_ends_nothing() {
+        for boot_id in [None, Some("before".to_owned())] {
+            for farewell in [None, Some(Farewell::Kept)] {
+                let recovered = Recovered { runs: vec![row("web", "1", 2.0)], boot_id: boot_id.clone(), ..left(farewell) };
+                let decision = decide(recovered, &known(&["web"], &["web"]));
+                assert_eq!(decision.current[0].ending, None, "{boot_id:?} {farewell:?}: it is a run of this boot");
+            }
+        }
+    }
+
+    #[test]
+    fn only_who_is_gone_for_certain_is_a_remnant() {
+        let runs = || vec![row("web", "1", 2.0), row("other@2", "2", 2.0)];
+        let why = |decision: &Decision| decision.remnants.iter().map(|remnant| remnant.why).collect::<Vec<_>>();
+        let decision = decide(Recovered { runs: runs(), ..left(None) }, &known(&[], &[]));
+        assert_eq!((why(&decision), decision.orphaned.len()), (vec![Why::Unregistered; 2], 0));
+        // Their definitions may have been lost with the database.
+        let set_aside = Some(SetAside { path: "/db".into(), problem: "damaged".into(), salvaged: 2, unreadable: 1 });
+        let decision = decide(Recovered { runs: runs(), set_aside, ..left(None) }, &known(&[], &[]));
+        assert_eq!((why(&decision), decision.orphaned.len()), (vec![], 2));
+        // Their definitions cannot be registered just now.
+        let known = Known { unregistered: BTreeSet::from([name("other")]), ..known(&[], &[]) };
+        let decision = decide(Recovered { runs: runs(), ..left(None) }, &known);
+        assert_eq!((why(&decision), &*decision.orphaned[0].uuid), (vec![Why::Unregistered], "2"));
     }
 
     proptest! {
@@ -353,11 +423,12 @@ mod tests {
             let known = Known {
                 registered: registered.iter().map(|n| name(&text(*n))).collect(),
                 autostart: autostart.intersection(&registered).map(|n| name(&text(*n))).collect(),
+                unregistered: BTreeSet::new(),
                 boot_id: "now".into(),
             };
             let count = runs.len();
             let decision = decide(Recovered { runs, standings, ..left(farewell) }, &known);
-            prop_assert_eq!(decision.current.len() + decision.remnants.len() + decision.former_boot.len(), count, "no run is forgotten");
+            prop_assert_eq!(decision.current.len() + decision.remnants.len() + decision.orphaned.len() + decision.former_boot.len(), count, "no run is forgotten");
             let current: BTreeSet<&Name> = decision.current.iter().map(|run| &run.row.name).collect();
             prop_assert_eq!(current.len(), decision.current.len(), "one for each");
             for name in &known.registered {

@@ -4,10 +4,11 @@
 //! though nothing is written of it (the disk was full, the database was damaged) is taken over if its sub-process has no other. Nothing of a former
 //! boot is believed.
 //!
-//! - `decide`: what the records say, purely; `locate`: looking for processes; here: putting both together.
+//! - `decide`: what the records say, purely; `locate`: looking for processes; `unwritten`: runs of which there is no record; here: putting it together.
 
 mod decide;
 mod locate;
+mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -16,22 +17,24 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::procfs::{self, Forest, Identity, Marked, Stat};
-use crate::protocol::{Name, Origin, Signal};
+use crate::procfs::{self, Forest, Identity, Owner};
+use crate::protocol::Name;
 use crate::store::{Recovered, RunRow, Store};
 use crate::subprocess::adopt::{Adoption, FoundMain, FoundRun, FoundState};
 use crate::subprocess::containment::{Containment, Groups};
 use crate::subprocess::restart::Restarts;
-use crate::subprocess::tree::{self, Whole, hold};
+use crate::subprocess::tree::{self, Whole};
 use crate::subprocess::vigil::NotifySocket;
 use crate::subprocess::{CommandError, Launch, SubProcessHandle};
 use crate::supervisor::SupervisorHandle;
 use crate::sys::crash;
+use crate::sys::pidfd::ExitStatus;
 
 use super::bridge::Bridge;
 use super::exit::StartError;
 use decide::{Decision, Known, Remnant, Why, decide};
-use locate::{Located, Search, main_of, search};
+use locate::{Located, Search, search};
+use unwritten::Unwritten;
 
 /// What the name of a kept descriptor begins with that is the socket of a run; one that is its process has the UUID alone.
 pub(super) const KEPT_NOTIFY: &str = "notify.";
@@ -50,7 +53,9 @@ pub(super) struct Heirs<'a> {
     pub(super) bridge: &'a Bridge,
     pub(super) runtime_dir: &'a Path,
     /// Tells this daemon's processes from another daemon's.
-    pub(super) id: &'a str,
+    pub(super) owner: &'a Owner,
+    /// Names for which something is written that could not be registered.
+    pub(super) unregistered: BTreeSet<Name>,
 }
 
 /// How it came out, for the log.
@@ -84,24 +89,29 @@ impl Heirs<'_> {
         let handles: BTreeMap<Name, SubProcessHandle> =
             self.supervisor.all().into_iter().map(|handle| (handle.name().clone(), handle)).collect();
         let autostart = handles.iter().filter(|(_, handle)| handle.published().spec.autostart).map(|(name, _)| name.clone()).collect();
-        let known = Known { registered: handles.keys().cloned().collect(), autostart, boot_id: boot_id.to_owned() };
+        let registered = handles.keys().cloned().collect();
+        let known = Known { registered, autostart, unregistered: self.unregistered.clone(), boot_id: boot_id.to_owned() };
         let over: HashSet<String> = recovered.history.iter().map(|run| run.uuid.clone()).collect();
-        let Decision { current, remnants, former_boot, at_rest, mut start } = decide(recovered, &known);
+        let Decision { current, remnants, orphaned, former_boot, at_rest, mut start } = decide(recovered, &known);
 
         for row in &former_boot {
-            self.bridge.remember(decide::lost_by_boot(row, SystemTime::now()));
+            if !over.contains(&row.uuid) {
+                self.bridge.remember(decide::lost_by_boot(row, SystemTime::now()));
+            }
             drop(self.store.forget(&row.uuid));
         }
-        let id = self.id.to_owned();
-        let rows: Vec<RunRow> = current.iter().map(|run| &run.row).chain(remnants.iter().map(|remnant| &remnant.row)).cloned().collect();
+        let (owner, groups) = (self.owner.clone(), self.groups.cloned());
+        let rows = current.iter().map(|run| &run.row).chain(remnants.iter().map(|remnant| &remnant.row)).chain(&orphaned);
+        let rows: Vec<RunRow> = rows.cloned().collect();
         let (found, mut kept) = tokio::task::spawn_blocking(move || {
-            let found = search(&rows.iter().collect::<Vec<_>>(), &id, &mut kept);
+            let found = search(&rows.iter().collect::<Vec<_>>(), &owner, groups.as_deref(), &mut kept);
             found.map(|found| (found, kept))
         })
         .await
         .map_err(|error| refused(io::Error::other(error)))?
         .map_err(refused)?;
         let Search { located, unknown } = found;
+        let mut unwritten = Unwritten::new(unknown, over, boot_id);
         crash::point("recovery-searched");
         let mut located = located.into_iter();
         let mut outcome = Outcome::default();
@@ -110,23 +120,39 @@ impl Heirs<'_> {
         for (run, located) in current.into_iter().zip(&mut located) {
             let Some(handle) = handles.get(&run.row.name) else { continue };
             let restarts = run.restarts.clone();
-            let found = self.found_run(handle, run, located, &mut kept);
+            // A daemon that could not write any more has started a newer one.
+            let newer = match located {
+                Located::Held(..) => None,
+                Located::Ended(_) | Located::Unseen => self.take_unwritten(&mut unwritten, handle),
+            };
+            let found = match newer {
+                Some(newer) => {
+                    let why = if run.recorded.is_some() { Why::Over } else { Why::Superseded };
+                    self.end_remnant(Remnant { row: run.row, why }, located);
+                    newer
+                }
+                None => self.found_run(handle, run, located, &mut kept),
+            };
             outcome.count(&found.main);
             taken.insert(handle.name().clone());
             adopt(handle, Adoption { restarts, found: FoundState::Run(Box::new(found)) }).await?;
             crash::point("recovery-adopted");
         }
-        for (remnant, located) in remnants.into_iter().zip(located) {
+        for (remnant, located) in remnants.into_iter().zip(&mut located) {
             outcome.remnants += u64::from(remnant.why != Why::Over);
             self.end_remnant(remnant, located);
         }
-        for (uuid, processes) in unknown {
-            if let Some((handle, found)) = self.found_unwritten(&uuid, &processes, over.contains(&uuid), &handles, &taken, boot_id) {
+        for (row, located) in orphaned.iter().zip(located) {
+            self.leave_alone(row, located);
+        }
+        for (name, handle) in handles.iter().filter(|(name, _)| !taken.contains(*name)).collect::<Vec<_>>() {
+            if let Some(found) = self.take_unwritten(&mut unwritten, handle) {
                 outcome.count(&found.main);
-                taken.insert(handle.name().clone());
+                taken.insert(name.clone());
                 adopt(handle, Adoption { restarts: Restarts::default(), found: FoundState::Run(Box::new(found)) }).await?;
             }
         }
+        self.end_unwritten(unwritten, &handles);
         // Behind the unwritten ones: a sub-process is taken over once.
         for (name, rest) in at_rest {
             if let Some(handle) = handles.get(&name).filter(|_| !taken.contains(&name)) {
@@ -197,102 +223,6 @@ impl Heirs<'_> {
         }
     }
 
-    /// A run of which nothing is written, though its processes bear the daemon's mark. What the daemon itself asked of a sub-process is killed; what is
-    /// one too many, or of an unknown sub-process, is left alone and told: it may be somebody's only process. What is left of a run whose main process
-    /// has ended is ended, as it always is.
-    fn found_unwritten<'h>(
-        &self,
-        uuid: &str,
-        processes: &[Marked],
-        is_over: bool,
-        handles: &'h BTreeMap<Name, SubProcessHandle>,
-        taken: &BTreeSet<Name>,
-        boot_id: &str,
-    ) -> Option<(&'h SubProcessHandle, FoundRun)> {
-        let name = &processes.first()?.name;
-        if processes.iter().any(|process| process.is_program) {
-            for process in processes {
-                if let Ok(Some(fd)) = hold(process.stat.identity()) {
-                    drop(fd.send_signal(Signal::KILL.number()));
-                }
-            }
-            return None;
-        }
-        let free = name.parse().ok().filter(|name| !taken.contains(name));
-        let handle = free.and_then(|name: Name| handles.get(&name));
-        let is_main = |stat: &&Stat| {
-            // Only a service that says so itself has another main process than the one that was started.
-            processes.iter().any(|process| process.main == stat.pid)
-                || handle.is_some_and(|handle| NotifySocket::is_wanted(&handle.published().spec))
-        };
-        let main = main_of(processes).filter(is_main);
-        if is_over || handle.is_some() && main.is_none() {
-            self.end_left_over(name, uuid);
-            return None;
-        }
-        let held = main.and_then(|stat| Some((stat.identity(), hold(stat.identity()).ok()??)));
-        let (Some(handle), Some((identity, fd))) = (handle, held) else {
-            let pids: Vec<u32> = processes.iter().map(|process| process.stat.pid).collect();
-            tracing::warn!(
-                name,
-                uuid,
-                ?pids,
-                "these processes were started by an earlier daemon, and nothing is written of them; they are left alone: end them by hand, or register \
-                 their sub-process and start the daemon again"
-            );
-            return None;
-        };
-        tracing::warn!(name, uuid, pid = identity.pid, "nothing is written of this run; it is known by the mark that its process bears");
-        let spec = handle.published().spec.clone();
-        let age = procfs::since_boot().saturating_sub(Duration::from_secs_f64(identity.start_time as f64 / procfs::clock_ticks() as f64));
-        let started = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
-        let started_at = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-        let intended_at = crate::subprocess::published::unix_seconds(started_at);
-        drop(self.store.begin(RunRow {
-            uuid: uuid.to_owned(),
-            name: spec.name.clone(),
-            args: Vec::new(),
-            env: BTreeMap::new(),
-            started_by: Origin::Execute,
-            boot_id: boot_id.to_owned(),
-            intended_at,
-            monotonic: procfs::nanoseconds_at(started),
-            process: None,
-            ready: true,
-            ending: None,
-        }));
-        self.store.change(uuid, decide::started(identity, started, started_at));
-        let notify = NotifySocket::is_wanted(&spec).then(|| NotifySocket::rebind(self.runtime_dir, uuid).ok()).flatten();
-        let found = FoundRun {
-            uuid: uuid.to_owned(),
-            launch: Launch::default(),
-            origin: Origin::Execute,
-            identity,
-            main: FoundMain::Held(fd),
-            started,
-            started_at,
-            ready: true,
-            ending: None,
-            notify,
-            group: self.containment.adopt(&spec, uuid),
-        };
-        Some((handle, found))
-    }
-
-    /// Ends what a run that is over has left behind, beside everything else.
-    fn end_left_over(&self, name: &str, uuid: &str) {
-        tracing::warn!(name, uuid, "processes of a run that is over are ended");
-        let (forest, name, uuid) = (self.forest.clone(), name.to_owned(), uuid.to_owned());
-        let group = self.groups.and_then(|groups| groups.adopt(&name, &uuid, &Default::default()).ok()).map(|(group, _)| group);
-        tokio::spawn(async move {
-            let _root = forest.adopt(&uuid, Identity { pid: 0, start_time: 0 });
-            let report = tree::end(forest, Whole { uuid, except: None, group: group.map(Arc::new) }, REMNANT_TIMEOUT).await;
-            if !report.survivors.is_empty() {
-                tracing::error!(name, pids = ?report.survivors, "these outlived SIGKILL");
-            }
-        });
-    }
-
     /// Ends a run that no sub-process is there for any more, beside everything else.
     fn end_remnant(&self, mut remnant: Remnant, located: Located) {
         let row = &mut remnant.row;
@@ -306,7 +236,7 @@ impl Heirs<'_> {
             // Its row is taken away once nothing is left of it.
             Why::Over => tracing::debug!(name = %row.name, uuid = row.uuid, "a run of an earlier daemon is over, what it left is ended"),
             Why::Superseded => {
-                tracing::warn!(name = %row.name, uuid = row.uuid, "an earlier daemon has started a newer run beside this one, it is quit")
+                tracing::warn!(name = %row.name, uuid = row.uuid, "what is left of a run is ended: an earlier daemon has started a newer one, and could not write down how this one ended")
             }
             Why::Unregistered => {
                 tracing::warn!(name = %row.name, uuid = row.uuid, "a run of an earlier daemon has no definition any more, it is quit")
@@ -326,12 +256,36 @@ impl Heirs<'_> {
                 tracing::error!(name = %row.name, pids = ?report.survivors, "these outlived SIGKILL");
                 return; // the next daemon tries again
             }
+            let lived = fd.is_some();
             let status = status.or_else(|| fd.and_then(|fd| fd.exit_info()));
-            if let Some(run) = decide::quit_remnant(&remnant, status, SystemTime::now()) {
+            if let Some(run) = decide::remnant_record(&remnant, lived, status, SystemTime::now()) {
                 bridge.remember(run);
             }
             drop(store.forget(&row.uuid));
         });
+    }
+}
+
+impl Heirs<'_> {
+    /// A run whose sub-process is not there at the moment: what lives of it is nobody's to end. It stays written down, so that a daemon takes it over that
+    /// knows its sub-process again.
+    fn leave_alone(&self, row: &RunRow, located: Located) {
+        match located {
+            Located::Held(identity, _) => tracing::warn!(
+                name = %row.name,
+                uuid = row.uuid,
+                pid = identity.pid,
+                "this process was started by an earlier daemon, and its definition is not to be had; it is left alone: end it by hand, or start the daemon \
+                 again once its sub-process can be registered"
+            ),
+            Located::Ended(status) => self.tell_lost(row, status),
+            Located::Unseen => self.tell_lost(row, None),
+        }
+    }
+
+    fn tell_lost(&self, row: &RunRow, status: Option<ExitStatus>) {
+        self.bridge.remember(decide::lost_meanwhile(row, status, SystemTime::now()));
+        drop(self.store.forget(&row.uuid));
     }
 }
 

@@ -167,7 +167,12 @@ fn what_was_handed_over_is_there_again() {
     store.close(Farewell::Quit);
     assert_eq!(open(dir.path()).recovered.farewell, Some(Farewell::Quit));
     // Nobody has said good-bye since.
-    assert_eq!(open(dir.path()).recovered, Recovered { farewell: None, ..expected });
+    // One that is killed before it has taken everything over is followed by another that must know, too.
+    let opened = open(dir.path());
+    assert_eq!(opened.recovered, Recovered { farewell: Some(Farewell::Quit), ..expected.clone() });
+    opened.store.boot("boot").wait(LONG).unwrap();
+    drop(opened);
+    assert_eq!(open(dir.path()).recovered, Recovered { farewell: None, boot_id: Some("boot".into()), ..expected });
 }
 
 #[test]

@@ -57,10 +57,22 @@ impl Groups {
         Ok((RunGroup::new(group, name, self.sweeper.clone()), unset))
     }
 
-    /// The groups of an earlier daemon in which something lives: the sub-process and the UUID of each.
-    pub fn left(&self) -> Vec<(String, String)> {
-        let names = self.runs.children().unwrap_or_default().into_iter();
-        names.filter_map(|name| name.rsplit_once('.').map(|(name, uuid)| (name.to_owned(), uuid.to_owned()))).collect()
+    /// The groups of an earlier daemon in which something lives.
+    ///
+    /// # Errors
+    /// They cannot be listed. One that goes meanwhile is none.
+    pub fn left(&self) -> io::Result<Vec<LeftGroup>> {
+        let mut left = Vec::new();
+        for directory in self.runs.children()? {
+            let Some((name, uuid)) = directory.rsplit_once('.') else { continue };
+            let pids = match self.runs.child(&directory) {
+                Ok(group) => group.members()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            left.push(LeftGroup { name: name.to_owned(), uuid: uuid.to_owned(), pids });
+        }
+        Ok(left)
     }
 
     /// Takes over the group of a run that an earlier daemon started; its limits are set anew, as they may have been given up with their controllers.
@@ -106,6 +118,17 @@ impl Groups {
             traces.undo();
         }
     }
+}
+
+/// A group that an earlier daemon has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftGroup {
+    /// The sub-process.
+    pub name: String,
+    /// The run.
+    pub uuid: String,
+    /// What lives in it, or below it.
+    pub pids: Vec<u32>,
 }
 
 /// A limit of a whole tree that could not be set.

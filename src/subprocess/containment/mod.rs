@@ -13,7 +13,7 @@ pub mod run_group;
 
 mod sweeper;
 
-pub use groups::Groups;
+pub use groups::{Groups, LeftGroup};
 pub use place::{NoGroups, Place};
 pub use run_group::RunGroup;
 
