@@ -27,6 +27,7 @@ use crate::subprocess::containment::Containment;
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::spawn::Spawner;
 use crate::subprocess::spec::instances;
+use crate::subprocess::strays::Strays;
 use crate::subprocess::vigil::{NotifySocket, VigilShared};
 use crate::subprocess::{CommandError, Spec, SubProcessHandle};
 use crate::supervisor::leave::Left;
@@ -153,6 +154,7 @@ impl Prepared {
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
         let depository = Arc::new(Depository::new(&kept));
         let ledger = Arc::new(Writer { store: store.clone(), depository: depository.clone(), boot_id: boot_id.clone() });
+        let strays = Arc::new(Strays::default());
         let supervisor = SupervisorHandle::new(|gate| Shared {
             forest: forest.clone(),
             monitor: monitor.clone(),
@@ -163,6 +165,7 @@ impl Prepared {
             runtime_dir: config.runtime_dir.clone(),
             reporter: Arc::new(bridge.clone()),
             ledger: ledger.clone(),
+            strays: strays.clone(),
             reaped: reaped.clone(),
             node,
             starts: AtomicU64::new(0),
@@ -229,6 +232,7 @@ impl Prepared {
             bridge: &bridge,
             runtime_dir: &config.runtime_dir,
             owner: &owner,
+            strays: &strays,
             unregistered,
         };
         // Named before anything new has one: what came back, and belongs to no run that was taken over, is over.

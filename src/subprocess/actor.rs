@@ -37,6 +37,7 @@ use super::published::{Health, Published, PublishedRun};
 use super::report::{Notice, Reporter, RunRecord};
 use super::spawn::{Launch, Operation, SpawnFailure, Spawned, Spawner};
 use super::spec::Spec;
+use super::strays::Strays;
 use super::streams;
 use super::tree::{Ender, Ending, Whole};
 use super::vigil::{self, NotifySocket, Sign, Vigil, VigilShared, WatchedRun};
@@ -63,6 +64,8 @@ pub struct Shared {
     pub reporter: Arc<dyn Reporter>,
     /// Who writes down what a later daemon must know.
     pub ledger: Arc<dyn Ledger>,
+    /// What is in the way of a start.
+    pub strays: Arc<Strays>,
     /// Woken after each reaping: an orphan may stand behind a main that was in its way.
     pub reaped: Arc<Notify>,
     /// Node part of the version-1 UUIDs of this daemon.

@@ -101,6 +101,8 @@ pub enum Operation {
     BindNotify,
     /// Waiting for what it requires, which has ended for good.
     Require(Closed),
+    /// Being the only one: this process of it, which an earlier daemon has started, still runs.
+    BeAlone(u32),
 }
 
 /// Why a run could not be started.
@@ -148,6 +150,10 @@ impl SpawnFailure {
             Operation::Watch => format!("cannot watch the process of {:?}", self.command),
             Operation::BindNotify => "cannot make the socket of `notify` in the runtime directory".to_owned(),
             Operation::Require(Closed { name, state }) => format!("it requires {name}, which is {state}"),
+            Operation::BeAlone(pid) => format!(
+                "process {pid} of it, which an earlier daemon has started, still runs unsupervised; end that by hand, or start the daemon again, which takes \
+                 it over by now"
+            ),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use procman::protocol::reply::{PastRun, View};
 use procman::protocol::{Cause, StateName};
 use procman::sys::pidfd::PidFd;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::harness::{Daemon, Peer, Setup, frame, is_alive, is_root, stat_of, until};
 
@@ -143,6 +143,28 @@ fn one_whose_definition_cannot_be_registered_just_now_is_left_alone() {
     daemon.replace();
     let view = daemon.view("campaign");
     assert_eq!((view.pid, view.state), (Some(campaign), StateName::Running));
+}
+
+#[test]
+fn one_whose_definition_is_lost_is_not_started_a_second_time() {
+    let mut daemon = Daemon::start("");
+    let definition = json!({"name": "nap", "cmd": ["sleep", "1000"]});
+    let _: View = daemon.call("register", definition.clone());
+    let pid = daemon.execute("nap").pid;
+    daemon.kill_alone();
+    remove_database(&daemon);
+    daemon.start_next();
+    daemon.wait_for_log("they are left alone");
+    let _: View = daemon.call("register", definition);
+    let error = daemon.refusal("execute", json!({"name": "nap"}));
+    assert!(error.message.contains(&format!("process {pid} ")) && error.message.contains("start the daemon again"), "{error}");
+    assert_eq!(count(&daemon, "sleep"), 1);
+    daemon.replace();
+    let view = daemon.view("nap");
+    assert_eq!((view.pid, view.state), (Some(pid), StateName::Running));
+    // Nothing is in the way any more.
+    let _: Value = daemon.call("restart", json!({"name": "nap"}));
+    assert!(!is_alive(pid));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::store::{Recovered, RunRow, Store};
 use crate::subprocess::adopt::{Adoption, FoundMain, FoundRun, FoundState};
 use crate::subprocess::containment::{Containment, Groups};
 use crate::subprocess::restart::Restarts;
+use crate::subprocess::strays::Strays;
 use crate::subprocess::tree::{self, Whole};
 use crate::subprocess::vigil::NotifySocket;
 use crate::subprocess::{CommandError, Launch, SubProcessHandle};
@@ -54,6 +55,8 @@ pub(super) struct Heirs<'a> {
     pub(super) runtime_dir: &'a Path,
     /// Tells this daemon's processes from another daemon's.
     pub(super) owner: &'a Owner,
+    /// Where what is left alone is known.
+    pub(super) strays: &'a Strays,
     /// Names for which something is written that could not be registered.
     pub(super) unregistered: BTreeSet<Name>,
 }
@@ -271,13 +274,16 @@ impl Heirs<'_> {
     /// knows its sub-process again.
     fn leave_alone(&self, row: &RunRow, located: Located) {
         match located {
-            Located::Held(identity, _) => tracing::warn!(
-                name = %row.name,
-                uuid = row.uuid,
-                pid = identity.pid,
-                "this process was started by an earlier daemon, and its definition is not to be had; it is left alone: end it by hand, or start the daemon \
-                 again once its sub-process can be registered"
-            ),
+            Located::Held(identity, _) => {
+                tracing::warn!(
+                    name = %row.name,
+                    uuid = row.uuid,
+                    pid = identity.pid,
+                    "this process was started by an earlier daemon, and its definition is not to be had; it is left alone: end it by hand, or start the \
+                     daemon again once its sub-process can be registered"
+                );
+                self.strays.know(row.name.clone(), identity);
+            }
             Located::Ended(status) => self.tell_lost(row, status),
             Located::Unseen => self.tell_lost(row, None),
         }

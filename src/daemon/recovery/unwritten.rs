@@ -129,6 +129,13 @@ impl Heirs<'_> {
                 self.end_left_over(&name, &uuid);
                 continue;
             }
+            if let Ok(name) = name.parse::<Name>() {
+                // Of another user's nobody can say that they are of this sub-process.
+                let of_us = |process: &&Marked| {
+                    process.is_contained || read_real_user(process.stat.pid).is_ok_and(|user| user == geteuid().as_raw())
+                };
+                processes.iter().filter(of_us).for_each(|process| self.strays.know(name.clone(), process.stat.identity()));
+            }
             let pids: Vec<u32> = processes.iter().map(|process| process.stat.pid).collect();
             tracing::warn!(
                 name,

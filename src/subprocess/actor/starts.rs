@@ -25,7 +25,11 @@ impl Actor {
     pub(super) fn make_process(&mut self) {
         let Some(begun) = self.begun.clone() else { return };
         let (uuid, mut launch) = (begun.uuid.clone(), begun.launch.clone());
-        let notify = match self.notify_socket(&uuid) {
+        let alone = match self.shared.strays.of(&self.spec.name) {
+            Some(pid) => Err(failure(Operation::BeAlone(pid), libc::EEXIST, &self.spec)),
+            None => Ok(()),
+        };
+        let notify = match alone.and_then(|()| self.notify_socket(&uuid)) {
             Ok(notify) => notify,
             Err(failed) => {
                 let stage = Stage::Process(std::future::ready(Err(failed)).boxed());
