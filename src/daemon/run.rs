@@ -19,9 +19,9 @@ use crate::probe::Asker;
 use crate::procfs::{self, Forest};
 use crate::protocol::definition::Definition;
 use crate::protocol::request::ChildrenAtShutdown;
-use crate::protocol::{CommandName, Name, Origin, StateName};
+use crate::protocol::{CommandName, EndedBy, Name, Origin, StateName};
 use crate::status::Monitor;
-use crate::store::{Farewell, History, InMemory, Opened, Store};
+use crate::store::{Farewell, History, InMemory, Opened, RunRow, Store};
 use crate::subprocess::actor::Shared;
 use crate::subprocess::containment::Containment;
 use crate::subprocess::published::unix_seconds;
@@ -221,7 +221,8 @@ impl Prepared {
         doors.spawn(publish(feed, publishing, closing_seen.clone()));
         let configured = supervisor.register(std::mem::take(&mut config.processes), false).await.map_err(StartError::Register)?;
         supervisor.are_of_file(configured.iter().map(SubProcessHandle::name));
-        let unregistered = register_again(&supervisor, &store, std::mem::take(&mut recovered.definitions)).await;
+        let definitions = still_defined(std::mem::take(&mut recovered.definitions), &recovered.runs, &store);
+        let unregistered = register_again(&supervisor, &store, definitions).await;
         let set_aside = recovered.set_aside.clone();
         let heirs = Heirs {
             supervisor: &supervisor,
@@ -349,6 +350,21 @@ fn runs_of(supervisor: &SupervisorHandle) -> HashSet<String> {
     let with_run = published
         .filter(|published| !matches!(published.state, StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost));
     with_run.filter_map(|published| published.run.as_ref().map(|run| run.uuid.clone())).collect()
+}
+
+/// Definitions but those that an earlier daemon was killed over while it unregistered them: that is carried out.
+fn still_defined(definitions: Vec<(Name, Definition)>, runs: &[RunRow], store: &Store) -> Vec<(Name, Definition)> {
+    let goes = |row: &&RunRow| row.ending.as_ref().is_some_and(|ending| ending.by == EndedBy::Unregister);
+    let leaving: HashSet<&Name> = runs.iter().filter(goes).map(|row| &row.name).collect();
+    let (gone, still): (Vec<_>, Vec<_>) = definitions.into_iter().partition(|(name, definition)| {
+        // Where some of its instances stay, it stays.
+        instances::resolve(name, definition.clone()).is_ok_and(|specs| specs.iter().all(|spec| leaving.contains(&spec.name)))
+    });
+    for (name, _) in gone {
+        tracing::info!(%name, "an earlier daemon was about to unregister this, it is carried out");
+        drop(store.undefine(&name));
+    }
+    still
 }
 
 /// Registers what was registered at run time with an earlier daemon. What the configuration has by now is the configuration's; what cannot be

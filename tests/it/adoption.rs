@@ -3,10 +3,10 @@
 use std::fs;
 
 use procman::protocol::reply::{Ended, NamedProcess, PastRun, View, ViewWithStatus};
-use procman::protocol::{Cause, EndedBy, StateName, Wanted};
+use procman::protocol::{Cause, EndedBy, ErrorCode, StateName, Wanted};
 use serde_json::{Value, json};
 
-use super::harness::{Daemon, Setup, is_alive, stat_of, until};
+use super::harness::{Daemon, Peer, Setup, frame, is_alive, stat_of, until};
 
 fn process(name: &str, keys: &str) -> String {
     format!("[[process]]\nname = '{name}'\n{keys}\n")
@@ -163,6 +163,27 @@ fn definitions_of_run_time_survive() {
     daemon.start_anew();
     assert_eq!(names(&daemon), expected);
     assert_eq!(daemon.view("base").state, StateName::Stopped);
+}
+
+#[test]
+fn what_was_being_unregistered_is_gone() {
+    let mut daemon = Daemon::start("");
+    let script = "trap : TERM; touch \"$UP\"; while :; do sleep 0.05; done";
+    let up = daemon.path("up").display().to_string();
+    let definition = json!({"name": "web", "cmd": ["sh", "-c", script], "env": {"UP": up}, "stop_timeout": 600});
+    let _: View = daemon.call("register", definition);
+    let pid = daemon.execute("web").pid;
+    until("it does not mind", || daemon.path("up").exists().then_some(()));
+    let asking = Peer::connect(zmq::REQ, &daemon.endpoint());
+    asking.send(&[frame(&json!({"command": "unregister", "name": "web"}))]);
+    daemon.wait_for_state("web", StateName::Stopping);
+    daemon.replace();
+    assert_eq!(daemon.refusal("status", json!({"name": "web"})).code, ErrorCode::NotFound);
+    let ended = until("it has ended", || daemon.call::<Vec<PastRun>>("history", json!({})).into_iter().next());
+    assert_eq!((ended.pid, ended.ended_by, ended.message), (Some(pid), EndedBy::Unregister, None));
+    assert!(!is_alive(pid));
+    daemon.replace();
+    assert!(daemon.call::<Vec<View>>("list", json!({})).is_empty());
 }
 
 #[test]

@@ -190,12 +190,16 @@ pub(super) fn process_row(main: Identity, started: Instant, started_at: SystemTi
 pub(super) fn remnant_record(remnant: &Remnant, lived: bool, status: Option<ExitStatus>, now: SystemTime) -> Option<PastRun> {
     let (by, message) = match remnant.why {
         Why::Over => return None,
-        Why::Superseded => (EndedBy::Restart, "the daemon could not write down how it ended, and has started a newer one"),
-        Why::Unregistered => (EndedBy::Unregister, "it was not in the configuration any more when the daemon started"),
+        Why::Superseded => (EndedBy::Restart, Some("the daemon could not write down how it ended, and has started a newer one")),
+        // It was unregistered, if somebody has asked for that.
+        Why::Unregistered if remnant.row.ending.as_ref().is_some_and(|ending| ending.by == EndedBy::Unregister) => {
+            (EndedBy::Unregister, None)
+        }
+        Why::Unregistered => (EndedBy::Unregister, Some("nobody defined it any more when the daemon started")),
     };
     let run = record(&remnant.row, status, lasted(&remnant.row), now);
     let run = if lived { PastRun { cause: Cause::Quit, ended_by: by, ..run } } else { run };
-    Some(PastRun { message: Some(message.to_owned()), ..run })
+    Some(PastRun { message: message.map(str::to_owned), ..run })
 }
 
 /// The record of a run whose sub-process is not there, and that has ended.
