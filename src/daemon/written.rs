@@ -40,6 +40,7 @@ impl Ledger for Writer {
             boot_id: self.boot_id.clone(),
             intended_at: unix_seconds(SystemTime::now()),
             monotonic: procfs::nanoseconds_at(Instant::now()),
+            start_sum: Some(intent.start_sum),
             process: None,
             ready: false,
             ending: None,

@@ -30,6 +30,9 @@ pub struct RunRow {
     /// wrote the row.
     #[serde(default)]
     pub monotonic: u64,
+    /// A sum of what it was started with; `None` where an earlier build wrote the row, or nobody knows.
+    #[serde(default)]
+    pub start_sum: Option<u64>,
     /// Its process; `None` between the intent and the record.
     pub process: Option<ProcessRow>,
     /// It is ready to serve.

@@ -151,6 +151,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         run: None,
         end: None,
         message: None,
+        outdated: false,
         reloading: false,
         health: None,
         restarts: 0,

@@ -72,6 +72,8 @@ pub struct FoundRun {
     pub started_at: SystemTime,
     /// It was ready.
     pub ready: bool,
+    /// It was started with another definition than there is now.
+    pub outdated: bool,
     /// By whom it was being ended, and whether a start was to follow.
     pub ending: Option<(EndedBy, bool)>,
     /// Where it says what it has to say.

@@ -17,6 +17,8 @@ pub struct Intent<'a> {
     pub uuid: &'a str,
     /// What it gets besides the definition.
     pub launch: &'a Launch,
+    /// [`Spec::start_sum`](super::Spec::start_sum) of its definition.
+    pub start_sum: u64,
     /// Who has it started.
     pub origin: Origin,
     /// The socket at which it will say that it is ready.

@@ -26,6 +26,8 @@ pub struct Published {
     pub end: Option<End>,
     /// What there is to say of the last end in words.
     pub message: Option<String>,
+    /// What runs was started with another definition than there is now, while no daemon lived.
+    pub outdated: bool,
     /// It said that it reads its configuration again, and not yet that it has.
     pub reloading: bool,
     /// What its health check says; `None` without one.

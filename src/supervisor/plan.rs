@@ -59,8 +59,9 @@ impl Change {
             stop_request: _,
             stop_signal: _,
             stop_timeout: _,
-            // Whose instance it is tells of no process.
+            // Whose instance it is tells of no process, and the sum stands for what is compared here.
             definition: _,
+            start_sum: _,
         } = old;
         let same = *cmd == new.cmd
             && *args == new.args
@@ -124,8 +125,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// `of_file` are those among the registered names that the file had when it was last read; no name stands in `file` twice.
-    pub fn new(registered: &BTreeMap<Name, Arc<Spec>>, of_file: &BTreeSet<Name>, file: Vec<Spec>) -> Self {
+    /// `of_file` are those among the registered names that the file had when it was last read; `outdated` those whose process was started with another
+    /// definition than the registered one; no name stands in `file` twice.
+    pub fn new(registered: &BTreeMap<Name, Arc<Spec>>, of_file: &BTreeSet<Name>, outdated: &BTreeSet<Name>, file: Vec<Spec>) -> Self {
         let mut plan = Self::default();
         for spec in file {
             let name = spec.name.clone();
@@ -133,11 +135,11 @@ impl Plan {
                 None => {
                     plan.added.insert(name, Arc::new(spec));
                 }
-                Some(known) if **known == spec => {
+                Some(known) if **known == spec && !outdated.contains(&name) => {
                     plan.unchanged.insert(name);
                 }
                 Some(known) => {
-                    let change = Change::between(known, &spec);
+                    let change = if outdated.contains(&name) { Change::Restart } else { Change::between(known, &spec) };
                     plan.changed.insert(name, (Arc::new(spec), change));
                 }
             }

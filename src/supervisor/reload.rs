@@ -177,7 +177,8 @@ impl Registered {
     /// What these definitions come to, and the order with them.
     fn replace(&self, file: Vec<Spec>) -> Result<(Replaced, Order), ReloadError> {
         let known = self.handles.iter().map(|(name, handle)| (name.clone(), handle.published().spec.clone())).collect();
-        let plan = Plan::new(&known, &self.of_file, file);
+        let outdated = self.handles.iter().filter(|(_, handle)| handle.published().outdated).map(|(name, _)| name.clone()).collect();
+        let plan = Plan::new(&known, &self.of_file, &outdated, file);
         if self.handles.len() - plan.removed.len() + plan.added.len() > MAX_REGISTERED {
             return Err(ReloadError::Full(MAX_REGISTERED));
         }

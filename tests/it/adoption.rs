@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use procman::protocol::reply::{Ended, NamedProcess, PastRun, View, ViewWithStatus};
+use procman::protocol::reply::{Ended, NamedProcess, PastRun, Reloaded, View, ViewWithStatus};
 use procman::protocol::{Cause, EndedBy, ErrorCode, StateName, Wanted};
 use serde_json::{Value, json};
 
@@ -166,6 +166,31 @@ fn definitions_of_run_time_survive() {
 }
 
 #[test]
+fn one_whose_definition_changed_while_no_daemon_lived_runs_on_and_says_so() {
+    let mut daemon = Daemon::start(&[sleeper("web", "autostart = true"), sleeper("same", "autostart = true")].concat());
+    let pid = daemon.wait_for_state("web", StateName::Running).pid;
+    let same = daemon.wait_for_state("same", StateName::Running).pid;
+    let changed =
+        [process("web", "cmd = ['sleep', '1001']\nautostart = true"), sleeper("same", "autostart = true\nstop_timeout = 1")].concat();
+    daemon.rewrite(&changed);
+    for _ in 0..2 {
+        daemon.replace();
+        let view = daemon.view("web");
+        assert_eq!((view.pid, view.state), (pid, StateName::Running), "nobody has asked for anything else");
+        assert!(view.message.unwrap().contains("earlier definition"));
+        assert_eq!((daemon.view("same").pid, daemon.view("same").message), (same, None));
+    }
+    let plan: Reloaded = daemon.call("reload", json!({"dry_run": true}));
+    assert_eq!(plan.restarted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["web"]);
+    let _: Reloaded = daemon.call("reload", json!({}));
+    let view = daemon.wait_for("web", |view| view.state == StateName::Running && view.pid != pid);
+    assert_eq!(view.message, None);
+    assert_eq!(procman::procfs::read_cmdline(view.pid.unwrap()).unwrap(), ["sleep", "1001"]);
+    let plan: Reloaded = daemon.call("reload", json!({"dry_run": true}));
+    assert!(plan.restarted.is_empty() && plan.changed.is_empty(), "{plan:?}");
+}
+
+#[test]
 fn what_was_being_unregistered_is_gone() {
     let mut daemon = Daemon::start("");
     let script = "trap : TERM; touch \"$UP\"; while :; do sleep 0.05; done";
@@ -195,8 +220,8 @@ fn an_end_that_was_begun_is_brought_to_an_end() {
     daemon.execute("quit");
     until("they do not mind", || (daemon.path("up-quit").exists() && daemon.path("up-restart").exists()).then_some(()));
     for command in ["quit", "restart"] {
-        let peer = super::harness::Peer::connect(zmq::REQ, &daemon.endpoint());
-        peer.send(&[super::harness::frame(&json!({"command": command, "name": command}))]);
+        let peer = Peer::connect(zmq::REQ, &daemon.endpoint());
+        peer.send(&[frame(&json!({"command": command, "name": command}))]);
         daemon.wait_for_state(command, StateName::Stopping);
     }
     daemon.replace();

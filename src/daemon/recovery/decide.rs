@@ -268,6 +268,7 @@ mod tests {
             boot_id: "now".into(),
             intended_at,
             monotonic: (intended_at * 1e9) as u64,
+            start_sum: None,
             process: Some(ProcessRow { pid: 7, start_time: 8, started_at: intended_at, monotonic: 9, notify: false }),
             ready: true,
             ending: None,

@@ -210,6 +210,7 @@ mod tests {
             boot_id: "now".into(),
             intended_at: 1.0,
             monotonic: 1,
+            start_sum: None,
             process: process.map(|main| super::super::decide::process_row(main, Instant::now(), std::time::SystemTime::now())),
             ready: true,
             ending: None,

@@ -219,6 +219,7 @@ impl Heirs<'_> {
             started,
             started_at,
             ready: row.ready,
+            outdated: row.start_sum.is_some_and(|sum| sum != spec.start_sum),
             ending: ending.map(|ending| (ending.by, ending.then_start)),
             notify: notify.flatten(),
             group: self.containment.adopt(&spec, &row.uuid),

@@ -35,6 +35,7 @@ fn run(uuid: &str, of: &str) -> RunRow {
         boot_id: "boot".into(),
         intended_at: 1_764_000_000.123_456_7,
         monotonic: 1 << 50,
+        start_sum: Some(u64::MAX),
         process: None,
         ready: false,
         ending: None,

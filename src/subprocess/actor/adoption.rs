@@ -8,6 +8,9 @@ use super::super::machine::{Found, Recovered, Run};
 use super::super::restart::Restarts;
 use super::*;
 
+/// What is told of a process that lives on while its definition has changed.
+const OUTDATED: &str = "it was started with an earlier definition and runs on; `restart` or `reload` starts it with the present one";
+
 impl Actor {
     /// Takes over what was found, and goes on from there.
     ///
@@ -42,7 +45,7 @@ impl Actor {
     }
 
     fn adopt_run(&mut self, restarts: Restarts, run: FoundRun) -> io::Result<()> {
-        let FoundRun { uuid, launch, origin, identity, main, started, started_at, ready, ending, notify, group } = run;
+        let FoundRun { uuid, launch, origin, identity, main, started, started_at, ready, outdated, ending, notify, group } = run;
         let group = group.map(Arc::new);
         let (held, ended, recorded) = match main {
             FoundMain::Held(fd) => (Some(readiness::watch(fd)?), None, None),
@@ -57,6 +60,11 @@ impl Actor {
             let published = Arc::make_mut(published);
             published.health = self.spec.health.as_ref().filter(|_| pid.is_some()).map(|_| Health::Unknown);
             published.message = recorded.as_ref().and_then(|(_, message)| message.clone());
+            published.outdated = outdated && pid.is_some();
+            if published.outdated {
+                published.message = Some(OUTDATED.to_owned());
+                tracing::warn!(name = %self.spec.name, pid, "{OUTDATED}");
+            }
             published.run = Some(PublishedRun { uuid: uuid.clone(), pid, started, started_at, number, watched });
         });
         if recorded.is_none() {

@@ -12,7 +12,7 @@ impl Actor {
         self.begun = Some(Begun::now(uuid, launch, origin));
         self.published.send_modify(|published| {
             let published = Arc::make_mut(published);
-            (published.message, published.reloading) = (None, false);
+            (published.message, published.reloading, published.outdated) = (None, false, false);
             published.health = self.spec.health.as_ref().map(|_| Health::Unknown);
             published.starts += 1;
         });
@@ -46,6 +46,7 @@ impl Actor {
             name: &self.spec.name,
             uuid: &uuid,
             launch: &begun.launch,
+            start_sum: self.spec.start_sum,
             origin: begun.origin,
             notify: notify.as_ref().map(AsFd::as_fd),
         };

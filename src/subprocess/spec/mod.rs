@@ -7,6 +7,7 @@
 pub mod instances;
 pub mod probe;
 pub mod schedule;
+mod start_sum;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct Spec {
     pub name: Name,
     /// The name of the definition that it stems from: its own, or that which it is an instance of.
     pub definition: Name,
+    /// A sum of what a process is started with, for a later daemon.
+    pub start_sum: u64,
     /// The group it is listed and quit with.
     pub group: Option<Name>,
     /// Program and leading arguments, at least one and the first not empty.
@@ -222,6 +225,7 @@ pub struct Problem {
 impl Spec {
     /// Fills in the built-in defaults and checks everything; all that is wrong is told at once.
     pub fn resolve(name: Name, definition: Definition) -> Result<Self, Vec<Problem>> {
+        let start_sum = start_sum::start_sum(&definition);
         let mut problems = Vec::new();
         let mut wrong = |key: &'static str, message: &str| problems.push(Problem { key, message: message.to_owned() });
         let policy_defaults = Policy::default();
@@ -341,6 +345,7 @@ impl Spec {
         }
         Ok(Self {
             definition: name.clone(),
+            start_sum,
             name,
             group: definition.group,
             cmd,

@@ -68,6 +68,16 @@ fn only_what_runs_is_started_anew() {
     }
 }
 
+#[test]
+fn what_runs_with_an_earlier_definition_is_started_anew() {
+    let same = spec("a", &json!({}));
+    let known = BTreeMap::from([(same.name.clone(), Arc::new(same.clone()))]);
+    let (of_file, outdated) = (known.keys().cloned().collect(), known.keys().cloned().collect());
+    let plan = Plan::new(&known, &of_file, &outdated, vec![same.clone()]);
+    assert_eq!(plan.changed[&same.name].1, Change::Restart);
+    assert!(Plan::new(&known, &of_file, &BTreeSet::new(), vec![same]).changed.is_empty());
+}
+
 /// What is registered, and which of it is the file's.
 #[derive(Clone, Debug, Default)]
 struct Registry {
@@ -77,7 +87,7 @@ struct Registry {
 
 impl Registry {
     fn plan(&self, file: &[Spec]) -> Plan {
-        Plan::new(&self.specs, &self.of_file, file.to_vec())
+        Plan::new(&self.specs, &self.of_file, &BTreeSet::new(), file.to_vec())
     }
 
     fn apply(&mut self, plan: &Plan) {
