@@ -9,7 +9,7 @@
 //! - `events`: the sequence of events, also as it grows; `cursor` counts it, so that nothing is missed unheard;
 //! - [`definitions`]: the `[[process]]` tables of a file, for `register`;
 //! - [`render`]: answers as tables for people, as JSON for programs;
-//! - [`follow`](self): `logs -f`;
+//! - [`follow`](self): `logs -f`; `upgrade`: an upgrade, until the new program answers;
 //! - [`run`]: one call of `procmanctl`, from its arguments to its exit code;
 //! - [`exit`]: the table of exit codes.
 
@@ -25,6 +25,7 @@ mod follow;
 mod probe;
 pub mod render;
 pub mod run;
+mod upgrade;
 
 pub use connection::{Answer, Client, ClientOptions};
 pub use endpoint::Endpoint;

@@ -21,6 +21,7 @@ use super::events::Events;
 use super::exit::{Exit, Failure};
 use super::follow::Follow;
 use super::render::{Report, Style, report, report_json, text::escape};
+use super::upgrade::upgrade;
 use crate::protocol::definition::Seconds;
 use crate::protocol::request::{self, Command, IsProcessRunning};
 
@@ -161,7 +162,7 @@ impl Call<'_> {
             };
             // Connecting counts, too.
             client.set_timeout(timeout.saturating_sub(start.elapsed()));
-            let answer = ask_without_me(client, command)?;
+            let answer = if let Command::Upgrade(_) = command { upgrade(client, timeout)? } else { ask_without_me(client, command)? };
             let report =
                 if self.json { report_json(command, &answer, self.around.terminal) } else { report(command, &answer, &self.around.style) };
             match report {

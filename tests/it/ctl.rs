@@ -43,3 +43,19 @@ fn a_sub_process_is_led_through_its_life() {
     let (code, out, err) = ctl(&daemon, "ping");
     assert!(code == Some(3) && out.is_empty() && err.contains("no daemon reached"), "{err}");
 }
+
+#[test]
+fn an_upgrade_returns_once_the_new_program_answers() {
+    let daemon = Daemon::start("[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nautostart = true\n");
+    let pid = daemon.wait_for_state("web", StateName::Running).pid;
+    for _ in 0..3 {
+        let before = daemon.info().uuid;
+        assert_eq!(ctl(&daemon, "upgrade").0, Some(0));
+        // As an operator goes on at once: it is neither the former program that answers, nor nobody.
+        let (code, out, err) = ctl(&daemon, "--json info");
+        assert!(code == Some(0) && !out.contains(&before), "{out} {err}");
+        assert_eq!(ctl(&daemon, "signal web CONT").0, Some(0));
+        daemon.wait_for_successor(&before);
+    }
+    assert_eq!(daemon.view("web").pid, pid);
+}

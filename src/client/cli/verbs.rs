@@ -299,7 +299,7 @@ pub enum Verb {
     /// Show how past runs began and ended
     ///
     /// The runs that have ended, newest first: when each began and by whose wish, how long it lived, how it ended and by whose wish. A start that failed is
-    /// one, too, without a PID. The daemon keeps the last hundred of each sub-process, until it leaves.
+    /// one, too, without a PID. The last hundred of each sub-process are kept, also over the daemon's own end.
     #[command(
         after_help = "Examples:\n  procmanctl history\n  procmanctl history camera -n 5\n  procmanctl --json history camera | jq '.result[0].cause'"
     )]
@@ -347,6 +347,7 @@ pub enum Verb {
     ///
     /// The daemon executes the program that is installed now, in the same process: the sub-processes stay as they are, and clients notice no more than that they
     /// connect anew. A new program that cannot work with the configuration is refused before anything is given up. A daemon that cannot do this says so, and goes on.
+    /// This returns once the new program answers.
     #[command(after_help = "Examples:\n  procmanctl upgrade && procmanctl info")]
     Upgrade,
 
