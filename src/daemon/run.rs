@@ -42,7 +42,7 @@ use super::handover::{self, After, METRICS, Rest};
 use super::kept::Depository;
 use super::prepare::Prepared;
 use super::publish::publish;
-use super::recovery::{Heirs, KEPT_NOTIFY, Outcome};
+use super::recovery::{self, Heirs, KEPT_NOTIFY, Outcome};
 use super::upkeep::Keeper;
 use super::written::Writer;
 use super::{orphans, service_manager, strays};
@@ -183,12 +183,6 @@ impl Prepared {
             refreshed.emit(Event::Refreshed { took: refresh.took, zombies: refresh.zombies });
         }));
         background.spawn(service_manager::keep_alive(supervisor.clone()));
-        let (scheduled, reporter) = (supervisor.clone(), Arc::new(bridge.clone()));
-        background.spawn(async move {
-            if let Err(error) = schedule::run(scheduled, reporter).await {
-                tracing::error!(%error, "nothing is started by its schedule any more");
-            }
-        });
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
         let (closing, closing_seen) = watch::channel(false);
@@ -238,7 +232,16 @@ impl Prepared {
         };
         // Named before anything new has one: what came back, and belongs to no run that was taken over, is over.
         let (sockets, came_back): (Vec<String>, Vec<String>) = (NotifySocket::left(&config.runtime_dir), kept.keys().cloned().collect());
+        let scheduled_before =
+            recovered.standings.iter().filter_map(|row| Some((row.name.clone(), recovery::at(row.scheduled?)))).collect();
         let (to_start, outcome) = heirs.recover(recovered, kept, &boot_id).await?;
+        // Behind that: what its time comes for meanwhile may live.
+        let (scheduled, reporter) = (supervisor.clone(), Arc::new(bridge.clone()));
+        background.spawn(async move {
+            if let Err(error) = schedule::run(scheduled, reporter, scheduled_before).await {
+                tracing::error!(%error, "nothing is started by its schedule any more");
+            }
+        });
         let taken_over = store.boot(&boot_id);
         let runs = runs_of(&supervisor);
         sockets.iter().filter(|uuid| !runs.contains(*uuid)).for_each(|uuid| NotifySocket::remove_stale(&config.runtime_dir, uuid));

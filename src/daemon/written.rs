@@ -103,8 +103,8 @@ impl Ledger for Writer {
     }
 
     fn stands(&self, name: &Name, standing: &Standing) {
-        let Standing { state, wanted, restarts, attempt } = *standing;
-        self.store.stand(StandingRow { name: name.clone(), state, wanted, restarts, attempt });
+        let Standing { state, wanted, restarts, attempt, scheduled } = *standing;
+        self.store.stand(StandingRow { name: name.clone(), state, wanted, restarts, attempt, scheduled: scheduled.map(unix_seconds) });
     }
 
     fn unregistered(&self, name: &Name) {

@@ -84,7 +84,7 @@ pub enum RunChange {
 }
 
 /// How a sub-process stands apart from its runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StandingRow {
     /// The sub-process.
     pub name: Name,
@@ -96,6 +96,9 @@ pub struct StandingRow {
     pub restarts: u64,
     /// Which try in a row of the restart policy this is.
     pub attempt: u32,
+    /// When it is started by the clock, in Unix seconds.
+    #[serde(default)]
+    pub scheduled: Option<f64>,
 }
 
 /// How a daemon left.

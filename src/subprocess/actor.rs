@@ -319,7 +319,10 @@ impl Actor {
             Message::Scheduled { next } => {
                 // The schedule may have been taken away since it was looked at.
                 let next = next.filter(|_| self.spec.schedule.is_some());
-                self.published.send_modify(|published| Arc::make_mut(published).next_scheduled_at = next);
+                if self.published.borrow().next_scheduled_at != next {
+                    self.published.send_modify(|published| Arc::make_mut(published).next_scheduled_at = next);
+                    self.shared.ledger.stands(&self.spec.name, &self.standing());
+                }
                 None
             }
             Message::NoMoreStarts => Some(Event::NoMoreStarts),
@@ -420,7 +423,13 @@ impl Actor {
 
     fn standing(&self) -> Standing {
         let machine = &self.machine;
-        Standing { state: machine.state(), wanted: machine.wanted(), restarts: machine.restarts(), attempt: machine.attempt() }
+        Standing {
+            state: machine.state(),
+            wanted: machine.wanted(),
+            restarts: machine.restarts(),
+            attempt: machine.attempt(),
+            scheduled: self.published.borrow().next_scheduled_at,
+        }
     }
 
     /// Writes down what is different now, for a daemon that may come after this one.

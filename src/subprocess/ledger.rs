@@ -51,6 +51,8 @@ pub struct Standing {
     pub restarts: u64,
     /// Waits since the back-off began anew.
     pub attempt: u32,
+    /// When it is started by the clock.
+    pub scheduled: Option<SystemTime>,
 }
 
 /// Waits until what was handed over is written down. Dropped, nobody waits.

@@ -87,8 +87,15 @@ impl Plan {
     }
 }
 
-/// Starts what is due until the end of the daemon.
-pub async fn run(supervisor: SupervisorHandle, reporter: Arc<dyn Reporter>) -> io::Result<()> {
+/// Up to when times were dealt with by an earlier daemon that was to start something next at this time.
+fn since(next: SystemTime, now: &Zoned) -> Zoned {
+    let next = jiff::Timestamp::try_from(next).map(|next| next.to_zoned(now.time_zone().clone()));
+    let before = next.and_then(|next| next.checked_sub(SignedDuration::from_nanos(1)));
+    before.ok().filter(|before| before < now).unwrap_or_else(|| now.clone())
+}
+
+/// Starts what is due until the end of the daemon. `before` says what an earlier daemon was to start next, and when.
+pub async fn run(supervisor: SupervisorHandle, reporter: Arc<dyn Reporter>, mut before: BTreeMap<Name, SystemTime>) -> io::Result<()> {
     let timer = WallTimer::new()?;
     let mut plans: BTreeMap<Name, Plan> = BTreeMap::new();
     loop {
@@ -98,7 +105,10 @@ pub async fn run(supervisor: SupervisorHandle, reporter: Arc<dyn Reporter>) -> i
         plans.retain(|name, _| handles.iter().any(|(handle, _)| handle.name() == name));
         let mut next: Option<Zoned> = None;
         for (handle, schedule) in handles {
-            let plan = plans.entry(handle.name().clone()).or_insert_with(|| Plan { schedule: schedule.clone(), dealt_with: now.clone() });
+            let plan = plans.entry(handle.name().clone()).or_insert_with(|| {
+                let dealt_with = before.remove(handle.name()).map_or_else(|| now.clone(), |next| since(next, &now));
+                Plan { schedule: schedule.clone(), dealt_with }
+            });
             if plan.schedule != schedule {
                 *plan = Plan { schedule, dealt_with: now.clone() };
             }
@@ -176,6 +186,17 @@ mod tests {
         let late = hour.checked_add(SignedDuration::from_secs(60)).unwrap();
         let due = rare.look(&late);
         assert_eq!((due.start, due.missed), (false, Some((1, hour))), "a minute late is too late");
+    }
+
+    #[test]
+    fn times_that_passed_while_no_daemon_lived_are_counted() {
+        let away = |next: i64, now: i64| {
+            let time = SystemTime::from(at(next));
+            Plan { dealt_with: since(time, &at(now)), ..plan() }.look(&at(now))
+        };
+        assert_eq!(away(10, 35), Due { start: true, missed: Some((2, at(20))), next: Some(at(40)) }, "the last of them is in time");
+        assert_eq!(away(40, 35), Due { next: Some(at(40)), ..Due::default() });
+        assert_eq!(away(1_000_000, 35), Due { next: Some(at(40)), ..Due::default() }, "the clock was set back meanwhile");
     }
 
     #[test]

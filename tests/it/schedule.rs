@@ -1,9 +1,11 @@
 //! Starts by the clock on the wall.
 
 use procman::protocol::StateName;
+use procman::protocol::event::Event;
+use procman::protocol::reply::Replay;
 use serde_json::json;
 
-use super::harness::Daemon;
+use super::harness::{Daemon, until};
 
 #[test]
 fn a_scheduled_one_shot_runs_at_its_times_and_says_when_the_next_is() {
@@ -40,4 +42,25 @@ fn what_a_request_registers_is_scheduled_too_and_a_wrong_expression_is_refused()
     daemon.call::<serde_json::Value>("register", json!({"name": "x", "cmd": cmd, "schedule": "* * * * * *"}));
     daemon.lines("out", 1);
     daemon.call::<serde_json::Value>("unregister", json!({"name": "x"}));
+}
+
+#[test]
+fn times_that_pass_while_no_daemon_lives_are_reported() {
+    let mut daemon = Daemon::start("[[process]]\nname = 'tick'\ncmd = ['true']\nschedule = '* * * * * *'\n");
+    daemon.wait_for("tick", |view| view.next_start_at.is_some() && view.uuid.is_some());
+    let next = daemon.view("tick").next_start_at.unwrap();
+    let _: serde_json::Value = daemon.call("history", json!({"limit": 1}));
+    daemon.kill_alone();
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    until("three of its times have passed", || (now() > next + 3.0).then_some(()));
+    daemon.start_next();
+    let missed = until("that is told", || {
+        let replay: Replay = daemon.call("events", json!({}));
+        replay.events.into_iter().find_map(|event| match event {
+            Event::Noted(noted) if noted.event == "schedule_missed" => Some(noted),
+            Event::Noted(_) | Event::StateChanged(_) => None,
+        })
+    });
+    let details = serde_json::to_value(&missed.details).unwrap();
+    assert!(details["times"].as_u64().unwrap() >= 3 && details["why"] == "late", "{details}");
 }

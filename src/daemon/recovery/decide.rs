@@ -276,7 +276,7 @@ mod tests {
     }
 
     fn standing(of: &str, state: StateName, wanted: Wanted) -> StandingRow {
-        StandingRow { name: name(of), state, wanted, restarts: 3, attempt: 2 }
+        StandingRow { name: name(of), state, wanted, restarts: 3, attempt: 2, scheduled: None }
     }
 
     fn known(registered: &[&str], autostart: &[&str]) -> Known {

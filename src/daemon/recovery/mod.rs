@@ -325,7 +325,7 @@ async fn adopt(handle: &SubProcessHandle, adoption: Adoption) -> Result<(), Star
 }
 
 /// Unix seconds of a record; a date that no clock has is the oldest one.
-fn at(seconds: f64) -> SystemTime {
+pub(super) fn at(seconds: f64) -> SystemTime {
     Duration::try_from_secs_f64(seconds).ok().and_then(|since| UNIX_EPOCH.checked_add(since)).unwrap_or(UNIX_EPOCH)
 }
 

@@ -66,7 +66,7 @@ fn past(uuid: &str, of: &str) -> PastRun {
 }
 
 fn standing(of: &str, restarts: u64) -> StandingRow {
-    StandingRow { name: name(of), state: StateName::Backoff, wanted: Wanted::Up, restarts, attempt: 3 }
+    StandingRow { name: name(of), state: StateName::Backoff, wanted: Wanted::Up, restarts, attempt: 3, scheduled: Some(1.5) }
 }
 
 fn definition(word: &str) -> Definition {
