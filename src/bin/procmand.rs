@@ -128,11 +128,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|source| StartError::System { what: "cannot start the runtime", source })?;
-    let result = runtime.block_on(async { tokio::spawn(prepared.run(telemetry)).await });
-    let after = result
-        .map_err(|error| StartError::System { what: "the daemon failed", source: std::io::Error::other(error) })
-        .and_then(|after| after);
-    match after {
+    match runtime.block_on(prepared.run(telemetry)) {
         Ok(after) => Ok(after.conclude(runtime, log)?),
         Err(error) => {
             // A thread that reads of a stuck process may never end; the daemon does.

@@ -1,7 +1,8 @@
 //! Leaving without quitting anything: what runs is left to the next daemon, which may come at once in this very process.
 //!
-//! Nothing new is started, everything that is known is written down, and only when no task is left that could reap a process is the database closed:
-//! what ends from then on, the next daemon sees.
+//! Nothing new is started; when nobody can ask for anything any more, each sub-process stops deciding and gives up its descriptors in one step; and only
+//! when no task is left that could reap a process is the database closed: what happens from then on, the next daemon sees. A signal that comes in between
+//! waits for it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,16 +20,15 @@ use crate::subprocess::SubProcessHandle;
 use crate::subprocess::adopt::HandedOver;
 use crate::subprocess::spawn::Spawner;
 use crate::supervisor::SupervisorHandle;
-use crate::sys::inherited;
 use crate::sys::limits::Nofile;
+use crate::sys::{self, inherited};
 
 use super::exit::StartError;
 use super::kept::Depository;
 use super::prepare::KeptGroups;
 use super::recovery::KEPT_NOTIFY;
+use super::signals::Signals;
 
-/// How long starts that are under way may take to have their process. One that takes longer is found by the next daemon as it is.
-const STARTS: Duration = Duration::from_secs(2);
 /// How long tasks may take to end.
 const TASKS: Duration = Duration::from_secs(2);
 /// How long the service manager may take to take descriptors.
@@ -83,6 +83,8 @@ pub struct Rest {
     pub(super) nofile: Option<Nofile>,
     /// The program that takes over in this process, and what it gets.
     pub(super) next: Option<(Successor, Vec<(String, OwnedFd)>)>,
+    /// What may have come since nobody listens.
+    pub(super) signals: Signals,
 }
 
 /// The program that takes over.
@@ -103,9 +105,8 @@ impl Successor {
     }
 }
 
-/// Leaves everything running. Returns descriptors of all that runs, by the names under which the next daemon looks for them.
-pub(super) async fn let_go(supervisor: &SupervisorHandle, spawner: &Spawner, groups: Option<KeptGroups>) -> Vec<(String, OwnedFd)> {
-    spawner.pause(STARTS).await;
+/// Leaves everything running; from here on nothing is decided any more. Returns descriptors of all that runs, by the names under which the next daemon looks for them.
+pub(super) async fn let_go(supervisor: &SupervisorHandle, groups: Option<KeptGroups>) -> Vec<(String, OwnedFd)> {
     let all = supervisor.all();
     let handed_over = join_all(all.iter().map(SubProcessHandle::hand_over)).await;
     if let Some(groups) = groups {
@@ -119,7 +120,8 @@ pub(super) async fn let_go(supervisor: &SupervisorHandle, spawner: &Spawner, gro
 }
 
 impl After {
-    /// Brings it to an end, with the runtime that the daemon has left and what flushes its log when it is dropped.
+    /// Brings it to an end, with the runtime that the daemon has left and what flushes its log when it is dropped. To be called on the thread that the
+    /// daemon was run from.
     ///
     /// # Errors
     /// The program that was to take over cannot be executed. Everything lives on, for a daemon that is started by whoever sees this one fail.
@@ -128,8 +130,15 @@ impl After {
             // A thread that reads of a stuck process may never end; the daemon does.
             Self::Quit => runtime.shutdown_background(),
             Self::Kept(rest) => {
+                let Rest { store, spawner, depository, state_dir, nofile, next, signals } = *rest;
+                if next.is_some() {
+                    // It listens to them again; until then they wait, also while it is executed.
+                    match sys::signals::hold() {
+                        Ok(()) => runtime.block_on(signals.pass_on()),
+                        Err(error) => tracing::warn!(%error, "a signal that comes now is lost"),
+                    }
+                }
                 runtime.shutdown_timeout(TASKS);
-                let Rest { store, spawner, depository, state_dir, nofile, next } = *rest;
                 for uuid in spawner.waiting() {
                     drop(store.forget(&uuid)); // nothing of it has begun: the next daemon starts it
                 }

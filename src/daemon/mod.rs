@@ -6,7 +6,7 @@
 //! - [`handover`]: leaving without quitting anything, and another program in this process; `upgrade`: is that one fit to take over;
 //! - `written`: what sub-processes write down for the next daemon; [`kept`]: descriptors that somebody keeps for it; `recovery`: taking over what an
 //!   earlier one left;
-//! - [`upkeep`]: reading the configuration again;
+//! - [`upkeep`]: reading the configuration again; `signals`: what the daemon is asked by them;
 //! - [`service_manager`]: what systemd is told; [`unit`](mod@unit): what its unit has run beside the daemon; [`exit`]: why the daemon could not run, and its exit code.
 
 pub mod bridge;
@@ -19,6 +19,7 @@ pub mod publish;
 mod recovery;
 pub mod run;
 pub mod service_manager;
+mod signals;
 pub mod sockets;
 pub mod strays;
 pub mod unit;

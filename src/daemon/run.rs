@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -19,7 +19,7 @@ use crate::probe::Asker;
 use crate::procfs::{self, Forest};
 use crate::protocol::definition::Definition;
 use crate::protocol::request::ChildrenAtShutdown;
-use crate::protocol::{CommandName, Name, Origin, StateName};
+use crate::protocol::{Name, Origin, StateName};
 use crate::status::Monitor;
 use crate::store::{Farewell, History, InMemory, Opened, Store};
 use crate::subprocess::actor::Shared;
@@ -42,6 +42,7 @@ use super::kept::Depository;
 use super::prepare::Prepared;
 use super::publish::publish;
 use super::recovery::{Heirs, KEPT_NOTIFY, Outcome};
+use super::signals::Signals;
 use super::upkeep::Keeper;
 use super::written::Writer;
 use super::{orphans, service_manager, strays};
@@ -49,48 +50,13 @@ use super::{orphans, service_manager, strays};
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs, or waits for another, must not keep the others
 /// from being served.
 const STARTS: Duration = Duration::from_secs(10);
+/// How long starts that are under way may take to have their process, where everything is left to the next daemon. One that takes longer is found by
+/// that one as it is.
+const STARTS_UNDER_WAY: Duration = Duration::from_secs(2);
 /// How long the programs that asked sub-processes how they are may take to end, once killed.
 const PROGRAMS: Duration = Duration::from_secs(2);
 /// How much longer each sub-process may take than its own stop time-out while leaving.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
-
-/// The signals that the daemon listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Asks for the same, and for sub-processes to be left alone.
-    keep: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            keep: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    /// The next one that asks the daemon to leave.
-    async fn leave(&mut self) -> (&'static str, ChildrenAtShutdown) {
-        tokio::select! {
-            _ = self.terminate.recv() => ("SIGTERM", ChildrenAtShutdown::Quit),
-            _ = self.interrupt.recv() => ("SIGINT", ChildrenAtShutdown::Quit),
-            _ = self.keep.recv() => ("SIGUSR1", ChildrenAtShutdown::Keep),
-        }
-    }
-
-    /// The next one that asks a daemon to hurry that is quitting its sub-processes. It is too late to leave them alone.
-    async fn hurry(&mut self) -> &'static str {
-        loop {
-            let (signal, children) = self.leave().await;
-            match children {
-                ChildrenAtShutdown::Quit => return signal,
-                ChildrenAtShutdown::Keep => tracing::warn!(signal, "sub-processes are being quit already, it is ignored"),
-            }
-        }
-    }
-}
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { what, source }
@@ -106,8 +72,16 @@ fn uuid_node() -> [u8; 6] {
 }
 
 impl Prepared {
-    /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
+    /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O, and takes the signals on the thread that calls it,
+    /// which is the one to conclude with ([`After::conclude`]).
     pub async fn run(self, telemetry: Telemetry) -> Result<After, StartError> {
+        let signals = Signals::listen().map_err(system("cannot listen to signals"))?;
+        sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
+        let served = tokio::spawn(self.serve(telemetry, signals)).await;
+        served.map_err(io::Error::other).map_err(system("the daemon failed"))?
+    }
+
+    async fn serve(self, telemetry: Telemetry, mut signals: Signals) -> Result<After, StartError> {
         let Self {
             mut config,
             id,
@@ -124,10 +98,8 @@ impl Prepared {
             _context: context,
         } = self;
         let started = Instant::now();
-        let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
         let hangup = signal(SignalKind::hangup()).map_err(system("cannot listen to signals"))?;
         let user2 = signal(SignalKind::user_defined2()).map_err(system("cannot listen to signals"))?;
-        sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
         let node = uuid_node();
         let uuid = uuid::Uuid::now_v1(&node).to_string();
 
@@ -273,8 +245,8 @@ impl Prepared {
             });
         }
 
-        let (asked, children) = tokio::select! {
-            asked = asked_to_leave(&mut signals, &supervisor, &trail) => asked,
+        let (mut asked, mut children) = tokio::select! {
+            asked = signals.asked_to_leave(&supervisor, &trail) => asked,
             () = start_all(&supervisor, to_start) => {
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), state_dir = %state_dir.path().display(), ?endpoints,
@@ -282,11 +254,33 @@ impl Prepared {
                 );
                 readiness.send_replace(Readiness::Ready);
                 service_manager::ready(&format!("{} sub-processes registered", supervisor.all().len()));
-                asked_to_leave(&mut signals, &supervisor, &trail).await
+                signals.asked_to_leave(&supervisor, &trail).await
             }
         };
 
         readiness.send_replace(Readiness::Stopping);
+        if children == ChildrenAtShutdown::Keep {
+            match keeper.successor() {
+                Some(_) => service_manager::reloading(),
+                None => service_manager::stopping(),
+            }
+            tracing::info!(asked, "leaving, sub-processes are left to the next daemon");
+            let closed = async {
+                spawner.pause(STARTS_UNDER_WAY).await;
+                // Whoever asked for this has its answer, and whoever asks now is told that the daemon is leaving.
+                closing.send_replace(true);
+                while doors.join_next().await.is_some() {}
+            };
+            // Until here everything can be done otherwise.
+            tokio::select! {
+                biased;
+                overruled = signals.overruled(&supervisor, &keeper, &trail) => {
+                    (asked, children) = (overruled, ChildrenAtShutdown::Quit);
+                    spawner.resume();
+                }
+                () = closed => {}
+            }
+        }
         let (left, strays, mut descriptors) = match children {
             ChildrenAtShutdown::Quit => {
                 service_manager::stopping();
@@ -301,19 +295,12 @@ impl Prepared {
                 drop(tokio::task::spawn_blocking(move || drop(groups)).await);
                 (left, strays, Vec::new())
             }
-            ChildrenAtShutdown::Keep => {
-                match keeper.successor() {
-                    Some(_) => service_manager::reloading(),
-                    None => service_manager::stopping(),
-                }
-                tracing::info!(asked, "leaving, sub-processes are left to the next daemon");
-                (Left::default(), Vec::new(), handover::let_go(&supervisor, &spawner, groups).await)
-            }
+            ChildrenAtShutdown::Keep => (Left::default(), Vec::new(), handover::let_go(&supervisor, groups).await),
         };
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
-        drop(background);
+        background.shutdown().await;
         // Nobody writes to a log any more. It waits for a rotation that is under way.
         drop(tokio::task::spawn_blocking(move || drop(caretaker)).await);
         drop(socket_files);
@@ -326,7 +313,7 @@ impl Prepared {
                 descriptors.extend(ports.into_iter().filter_map(|name| Some((name, nothing()?))));
                 (successor, descriptors)
             });
-            return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, nofile, next })));
+            return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, nofile, next, signals })));
         }
         drop(tokio::task::spawn_blocking(move || store.close(Farewell::Quit)).await);
         tracing::info!(quit = left.quit, "left");
@@ -402,16 +389,6 @@ async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, St
     let (directory, watcher) = (state_dir.to_owned(), Arc::new(StoreWatcher(telemetry)));
     let opened = tokio::task::spawn_blocking(move || Store::open(&directory, watcher)).await;
     Ok(opened.map_err(io::Error::other).map_err(system("cannot open the database"))??)
-}
-
-async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> (&'static str, ChildrenAtShutdown) {
-    tokio::select! {
-        asked = signals.leave() => {
-            trail.audit_signal(CommandName::Shutdown, None);
-            asked
-        }
-        children = supervisor.asked_to_leave() => ("shutdown", children),
-    }
 }
 
 async fn leave_all(supervisor: &SupervisorHandle, signals: &mut Signals) -> Left {

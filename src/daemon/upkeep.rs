@@ -62,6 +62,12 @@ impl Keeper {
         self.0.successor.clone().filter(|_| self.0.upgrading.load(Ordering::Acquire))
     }
 
+    /// Has the daemon leave. No other program takes its place, also where one was about to.
+    pub fn leave(&self, children: ChildrenAtShutdown) {
+        self.0.upgrading.store(false, Ordering::Release);
+        self.0.supervisor.leave(children);
+    }
+
     /// Upgrades when the daemon is sent this signal, as often as that is refused.
     pub async fn heed_upgrade(self, mut user2: Signal, trail: Bridge) {
         while user2.recv().await.is_some() {
@@ -154,9 +160,16 @@ impl Upkeep for Keeper {
             let _turn = turn.lock().await;
             let refused = |why: String| WireError::bad_request(format!("upgrade: {why}; this daemon goes on"));
             let successor = successor.as_ref().ok_or_else(|| refused("it is not known where the program of this daemon is".to_owned()))?;
+            if supervisor.is_leaving() {
+                return Err(refusals::shutting_down());
+            }
             upgrade::check(successor, spawner, reaped).await.map_err(refused)?;
             upgrading.store(true, Ordering::Release);
-            supervisor.leave(ChildrenAtShutdown::Keep);
+            if !supervisor.leave(ChildrenAtShutdown::Keep) {
+                // Somebody has asked it to leave meanwhile.
+                upgrading.store(false, Ordering::Release);
+                return Err(refusals::shutting_down());
+            }
             Ok(())
         };
         // A task of its own: whoever asked may go away.
@@ -164,7 +177,7 @@ impl Upkeep for Keeper {
     }
 
     fn shutdown(&self, children: ChildrenAtShutdown) -> Result<(), WireError> {
-        self.0.supervisor.leave(children);
+        self.leave(children);
         Ok(())
     }
 }

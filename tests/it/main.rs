@@ -84,3 +84,5 @@ mod together;
 mod torment;
 #[cfg(test)]
 mod twelve;
+#[cfg(test)]
+mod upgrading;

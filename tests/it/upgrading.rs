@@ -1,0 +1,112 @@
+//! What comes in the middle of another program taking over: nothing of it is lost.
+
+use std::fs;
+
+use procman::protocol::StateName;
+use procman::protocol::reply::PastRun;
+use serde_json::json;
+
+use super::harness::python::service;
+use super::harness::{Daemon, Peer, frame, is_alive, until};
+
+const WEB: &str = "[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nautostart = true\n";
+
+/// Said when it is decided that the next program takes over; a tenth of a second goes by until it is executed.
+const LEAVING: &str = "sub-processes are left to the next daemon";
+
+/// Names another main process once it is told to, and leaves.
+const MOVES: &str = r#"
+r, w = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.write(w, b"%d" % os.getpid())
+        sleep()
+    os._exit(0)
+os.wait()
+main = os.read(r, 20).decode()
+notify("READY=1")
+wait("go")
+notify("MAINPID=" + main)
+note("main", main)
+"#;
+
+#[test]
+fn a_main_process_that_is_named_meanwhile_is_taken_over() {
+    let daemon = Daemon::start(&service("web", MOVES, "ready = { notify = true }\nautostart = true"));
+    let former = daemon.wait_for_state("web", StateName::Running).pid.unwrap();
+    let uuid = daemon.info().uuid;
+    daemon.signal(libc::SIGUSR2);
+    daemon.wait_for_log(LEAVING);
+    fs::write(daemon.path("go"), "").unwrap();
+    daemon.wait_for_successor(&uuid);
+    let main: u32 = daemon.lines("main", 1)[0].parse().unwrap();
+    until("the former main process is gone", || (!is_alive(former)).then_some(()));
+    let view = daemon.wait_for("web", |view| view.pid == Some(main));
+    assert_eq!((view.state, view.restarts), (StateName::Running, 0), "{view:?}");
+    assert!(is_alive(main));
+    assert!(daemon.call::<Vec<PastRun>>("history", json!({"name": "web"})).is_empty());
+}
+
+#[test]
+fn a_service_that_gets_ready_meanwhile_is_ready() {
+    let text = "wait('go')\nnotify('READY=1')\nnote('said', 'x')\nsleep()";
+    let daemon = Daemon::start(&service("web", text, "ready = { notify = true }\nautostart = true"));
+    let web = daemon.wait_for("web", |view| view.state == StateName::Starting && view.pid.is_some());
+    let uuid = daemon.info().uuid;
+    daemon.signal(libc::SIGUSR2);
+    daemon.wait_for_log(LEAVING);
+    fs::write(daemon.path("go"), "").unwrap();
+    daemon.lines("said", 1);
+    daemon.wait_for_successor(&uuid);
+    assert_eq!(daemon.wait_for_state("web", StateName::Running).pid, web.pid);
+}
+
+#[test]
+fn a_signal_to_leave_is_heeded() {
+    for moment in ["the program that is installed now is to take over", LEAVING, "another program takes over in this process"] {
+        let mut daemon = Daemon::start(WEB);
+        let web = daemon.wait_for_state("web", StateName::Running).pid.unwrap();
+        daemon.signal(libc::SIGUSR2);
+        daemon.wait_for_log(moment);
+        daemon.signal(libc::SIGTERM);
+        assert_eq!(daemon.wait_exit().code(), Some(0), "{moment}");
+        assert!(!is_alive(web), "{moment}");
+    }
+}
+
+#[test]
+fn one_that_is_to_leave_everything_running_leaves() {
+    for moment in ["the program that is installed now is to take over", LEAVING, "another program takes over in this process"] {
+        let mut daemon = Daemon::start(WEB);
+        let web = daemon.wait_for_state("web", StateName::Running).pid;
+        daemon.signal(libc::SIGUSR2);
+        daemon.wait_for_log(moment);
+        daemon.signal(libc::SIGUSR1);
+        assert_eq!(daemon.leave_alone().code(), Some(0), "{moment}");
+        daemon.start_next();
+        assert_eq!(daemon.view("web").pid, web, "{moment}");
+    }
+}
+
+#[test]
+fn a_shutdown_that_is_answered_is_done() {
+    for children in ["quit", "keep"] {
+        let mut daemon = Daemon::start(WEB);
+        let web = daemon.wait_for_state("web", StateName::Running).pid;
+        let [upgrading, leaving] = [(); 2].map(|()| Peer::connect(zmq::REQ, &daemon.endpoint()));
+        assert_eq!(leaving.ask(&[frame(&json!({"command": "ping"}))])["success"], true);
+        assert_eq!(upgrading.ask(&[frame(&json!({"command": "upgrade"}))])["success"], true);
+        assert_eq!(leaving.ask(&[frame(&json!({"command": "shutdown", "children": children}))])["success"], true);
+        let again = upgrading.ask(&[frame(&json!({"command": "upgrade"}))]);
+        assert_eq!(again["error"]["code"], "shutting_down", "{again}");
+        if children == "quit" {
+            assert_eq!(daemon.wait_exit().code(), Some(0));
+            assert!(!is_alive(web.unwrap()));
+        } else {
+            assert_eq!(daemon.leave_alone().code(), Some(0));
+            daemon.start_next();
+            assert_eq!(daemon.view("web").pid, web);
+        }
+    }
+}
