@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,17 @@ pub(super) const METRICS: &str = "metrics";
 /// What the name of a descriptor begins with that is none of use: it says where an endpoint was whose port the configuration leaves open. The rest is
 /// what the configuration says and where that was, in hexadecimal digits, as these names hold no colon.
 const PORT: &str = "port.";
+
+/// The same for the soft limit on descriptors that the first program in this process was started with: it is raised for all that come after it. The rest is
+/// that number.
+const NOFILE: &str = "nofile.";
+
+/// The soft limit on descriptors that this process was started with, where an earlier program in it has raised that.
+pub(super) fn nofile(kept: &mut HashMap<String, OwnedFd>) -> Option<u64> {
+    let soft = kept.keys().find_map(|name| name.strip_prefix(NOFILE)?.parse().ok());
+    kept.retain(|name, _| !name.starts_with(NOFILE));
+    soft
+}
 
 /// Where endpoints were, by what the configuration says of them.
 pub(super) fn ports(kept: &mut HashMap<String, OwnedFd>) -> HashMap<String, String> {
@@ -79,7 +91,7 @@ pub struct Rest {
     pub(super) spawner: Spawner,
     pub(super) depository: Arc<Depository>,
     pub(super) state_dir: StateDir,
-    /// What the daemon was started with.
+    /// What this process was started with.
     pub(super) nofile: Option<Nofile>,
     /// The program that takes over in this process, and what it gets.
     pub(super) next: Option<(Successor, Vec<(String, OwnedFd)>)>,
@@ -147,10 +159,15 @@ impl After {
                 if let Some((Successor { program, arguments }, mut descriptors)) = next {
                     tracing::info!(program = %program.display(), "another program takes over in this process");
                     drop(log);
+                    if let (Some(Nofile { soft, .. }), Ok(nothing)) = (nofile, File::open("/dev/null")) {
+                        descriptors.push((format!("{NOFILE}{soft}"), nothing.into()));
+                    }
                     descriptors.extend(state_dir.into_lock().map(|fd| (LOCK.to_owned(), fd)));
                     // If they are too many, those of children are left out, which are found without.
-                    descriptors.sort_by_key(|(name, _)| (name != LOCK, name != METRICS, !name.starts_with(KEPT_NOTIFY)));
-                    let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors, nofile);
+                    descriptors.sort_by_key(|(name, _)| {
+                        (name != LOCK, name != METRICS, !name.starts_with(NOFILE), !name.starts_with(KEPT_NOTIFY))
+                    });
+                    let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors);
                     return Err(StartError::Upgrade { program, source });
                 }
                 tracing::info!("left, and everything lives");

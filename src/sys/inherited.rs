@@ -10,7 +10,6 @@ use std::path::Path;
 use std::process::Command;
 
 use super::check;
-use super::limits::{Nofile, restore_nofile};
 
 /// The first of them (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
@@ -56,16 +55,12 @@ fn fitting(mut descriptors: Vec<(String, OwnedFd)>) -> Vec<(String, OwnedFd)> {
     descriptors
 }
 
-/// Executes a program in this process, which takes these, the first of them where they are too many, with [`take`], and is held to `nofile`. Nothing of this program may be running any more but the calling thread.
+/// Executes a program in this process, which takes these, the first of them where they are too many, with [`take`]. Nothing of this program may be running
+/// any more but the calling thread. Limits stay as they are: with a lower one on descriptors than it inherits, the program could open no library.
 ///
 /// # Errors
 /// The program cannot be executed; some descriptors of this process may have been closed by then, so it can do nothing but end.
-pub fn execute(
-    program: &Path,
-    arguments: &[OsString],
-    descriptors: Vec<(String, OwnedFd)>,
-    nofile: Option<Nofile>,
-) -> io::Result<Infallible> {
+pub fn execute(program: &Path, arguments: &[OsString], descriptors: Vec<(String, OwnedFd)>) -> io::Result<Infallible> {
     let descriptors = fitting(descriptors);
     let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
     let names: Vec<&str> = descriptors.iter().map(|(name, _)| name.as_str()).collect();
@@ -82,7 +77,6 @@ pub fn execute(
         // SAFETY: whoever had the number has no thread any more to use it with; without O_CLOEXEC it stays open.
         check(unsafe { libc::dup3(source, target, 0) }.into())?;
     }
-    nofile.map(restore_nofile).transpose()?;
     let mut command = Command::new(program);
     if let Some((name, rest)) = arguments.split_first() {
         command.arg0(name).args(rest);

@@ -3,11 +3,11 @@
 use std::fs;
 
 use procman::protocol::StateName;
-use procman::protocol::reply::PastRun;
+use procman::protocol::reply::{Nothing, PastRun, View};
 use serde_json::json;
 
 use super::harness::python::service;
-use super::harness::{Daemon, Peer, frame, is_alive, until};
+use super::harness::{Daemon, Peer, Setup, frame, is_alive, until};
 
 const WEB: &str = "[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nautostart = true\n";
 
@@ -108,5 +108,33 @@ fn a_shutdown_that_is_answered_is_done() {
             daemon.start_next();
             assert_eq!(daemon.view("web").pid, web);
         }
+    }
+}
+
+#[test]
+fn more_sub_processes_than_descriptors_are_allowed_at_first_are_kept() {
+    // The daemon raises the limit for itself; with the former one the next program could not even open its libraries.
+    let many = "[[process]]\nname = 'p'\ncmd = ['sleep', '1000']\ninstances = 130\nautostart = true\n\
+                [[process]]\nname = 'limits'\ncmd = ['sh', '-c', 'ulimit -Sn; ulimit -Hn']\nstdout = 'file:{dir}/limits'\n";
+    let setup = Setup::new(many).wrapped(&["sh", "-c", "ulimit -Sn 128; exec \"$@\"", "sh"]);
+    let daemon = setup.start();
+    let pids = || -> Vec<_> {
+        let views = daemon.call::<Vec<View>>("list", json!({})).into_iter();
+        views.filter(|view| view.name.as_str() != "limits").map(|view| (view.name, view.pid)).collect()
+    };
+    until("all of them run", || pids().iter().all(|(_, pid)| pid.is_some()).then_some(()));
+    daemon.execute("limits");
+    let limits = daemon.lines("limits", 2);
+    assert_eq!(limits[0], "128");
+    daemon.wait_for_state("limits", StateName::Exited);
+    let before = pids();
+    for times in 2..=3 {
+        let uuid = daemon.info().uuid;
+        let _: Nothing = daemon.call("upgrade", json!({}));
+        daemon.wait_for_successor(&uuid);
+        assert_eq!(pids(), before);
+        daemon.execute("limits");
+        assert_eq!(daemon.lines("limits", 2 * times)[2 * times - 2..], limits, "sub-processes get what they got before");
+        daemon.wait_for_state("limits", StateName::Exited);
     }
 }
