@@ -52,6 +52,7 @@ Exit codes:
    2  the command line is wrong
   69  a control or events endpoint cannot be bound
   73  the state or runtime directory, or the control group of daemon.cgroup, cannot be written
+  74  the disk of the state directory is out of order, and what is on it cannot be read
   75  another daemon holds the state directory
   76  the metrics address cannot be bound
   78  the configuration is wrong";

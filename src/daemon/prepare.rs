@@ -58,8 +58,9 @@ pub fn first_of_all() -> Result<(), StartError> {
 /// What can be seen beforehand of why a daemon with this configuration could not run; changes nothing.
 ///
 /// # Errors
-/// A newer daemon has written the database.
+/// A newer daemon has written the database, or the disk does not let it be read.
 pub fn check(config: &Config) -> Result<(), StartError> {
+    StateDir::check(&config.state_dir)?;
     Ok(Store::check(&config.state_dir)?)
 }
 

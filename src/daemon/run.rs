@@ -223,7 +223,7 @@ impl Prepared {
             telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
         }
         let max_request_bytes = config.control.max_request_bytes;
-        let keeper = Keeper::new(supervisor.clone(), config, readiness.subscribe(), spawner.clone(), reaped.clone());
+        let keeper = Keeper::new(supervisor.clone(), config, readiness.subscribe(), spawner.clone(), reaped.clone(), store.clone());
         background.spawn(keeper.clone().heed(hangup, bridge.clone()));
         background.spawn(keeper.clone().heed_upgrade(user2, bridge.clone()));
         let (trail, bridge) = (bridge.clone(), Arc::new(bridge));

@@ -14,6 +14,7 @@ use crate::control::{Upkeep, refusals};
 use crate::protocol::reply::Reloaded;
 use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{CommandName, WireError};
+use crate::store::Store;
 use crate::subprocess::spawn::Spawner;
 use crate::supervisor::{Replaced, SupervisorHandle};
 use crate::telemetry::Readiness;
@@ -40,6 +41,8 @@ struct Kept {
     /// Who starts it to see whether it is fit for that.
     spawner: Spawner,
     reaped: Arc<Notify>,
+    /// What the next daemon will know of this one.
+    store: Store,
     /// It is to take over.
     upgrading: AtomicBool,
 }
@@ -52,9 +55,10 @@ impl Keeper {
         readiness: watch::Receiver<Readiness>,
         spawner: Spawner,
         reaped: Arc<Notify>,
+        store: Store,
     ) -> Self {
         let (turn, successor, upgrading) = (tokio::sync::Mutex::default(), Successor::of_this(), AtomicBool::new(false));
-        Self(Arc::new(Kept { supervisor, config, readiness, turn, successor, spawner, reaped, upgrading }))
+        Self(Arc::new(Kept { supervisor, config, readiness, turn, successor, spawner, reaped, store, upgrading }))
     }
 
     /// The program that is to take over once this daemon has left.
@@ -156,12 +160,16 @@ impl Upkeep for Keeper {
     fn upgrade(&self) -> BoxFuture<'static, Result<(), WireError>> {
         let keeper = self.clone();
         let work = async move {
-            let Kept { successor, supervisor, spawner, reaped, upgrading, turn, .. } = &*keeper.0;
+            let Kept { successor, supervisor, spawner, reaped, store, upgrading, turn, .. } = &*keeper.0;
             let _turn = turn.lock().await;
             let refused = |why: String| WireError::bad_request(format!("upgrade: {why}; this daemon goes on"));
             let successor = successor.as_ref().ok_or_else(|| refused("it is not known where the program of this daemon is".to_owned()))?;
             if supervisor.is_leaving() {
                 return Err(refusals::shutting_down());
+            }
+            // What was changed since nothing can be written is known to nobody but this daemon.
+            if let Some(problem) = store.problem() {
+                return Err(refused(problem));
             }
             upgrade::check(successor, spawner, reaped).await.map_err(refused)?;
             upgrading.store(true, Ordering::Release);
