@@ -141,12 +141,6 @@ impl Prepared {
         });
 
         let mut background = JoinSet::new();
-        let (reporter, woken) = (Arc::new(bridge.clone()), reaped.clone());
-        background.spawn(async move {
-            if let Err(error) = orphans::reap(mains, woken, reporter).await {
-                tracing::error!(%error, "orphans are not reaped");
-            }
-        });
         let refreshed = telemetry.clone();
         background.spawn(monitor.clone().run(config.metrics.refresh_interval, move |refresh| {
             refreshed.emit(Event::Refreshed { took: refresh.took, zombies: refresh.zombies });
@@ -205,6 +199,13 @@ impl Prepared {
         // Named before anything new has one: what came back, and belongs to no run that was taken over, is over.
         let (sockets, came_back): (Vec<String>, Vec<String>) = (NotifySocket::left(&config.runtime_dir), kept.keys().cloned().collect());
         let (to_start, outcome) = heirs.recover(recovered, kept, &boot_id).await?;
+        // Not before: what an earlier program of this process has started, and has ended since, is reaped by whoever takes it over.
+        let (reporter, woken) = (Arc::new(bridge.clone()), reaped.clone());
+        background.spawn(async move {
+            if let Err(error) = orphans::reap(mains, woken, reporter).await {
+                tracing::error!(%error, "orphans are not reaped");
+            }
+        });
         let taken_over = store.boot(&boot_id);
         let runs = runs_of(&supervisor);
         sockets.iter().filter(|uuid| !runs.contains(*uuid)).for_each(|uuid| NotifySocket::remove_stale(&config.runtime_dir, uuid));

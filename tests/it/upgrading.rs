@@ -4,6 +4,7 @@ use std::fs;
 
 use procman::protocol::StateName;
 use procman::protocol::reply::{Nothing, PastRun, View};
+use procman::sys::pidfd::PidFd;
 use serde_json::json;
 
 use super::harness::python::service;
@@ -137,4 +138,19 @@ fn more_sub_processes_than_descriptors_are_allowed_at_first_are_kept() {
         assert_eq!(daemon.lines("limits", 2 * times)[2 * times - 2..], limits, "sub-processes get what they got before");
         daemon.wait_for_state("limits", StateName::Exited);
     }
+}
+
+#[test]
+fn what_ends_meanwhile_is_no_orphan() {
+    let daemon = Daemon::start(WEB);
+    let web = daemon.wait_for_state("web", StateName::Running).pid.unwrap();
+    let uuid = daemon.info().uuid;
+    daemon.signal(libc::SIGUSR2);
+    daemon.wait_for_log("another program takes over in this process");
+    PidFd::open(web).unwrap().send_signal(libc::SIGKILL).unwrap();
+    daemon.wait_for_successor(&uuid);
+    daemon.wait_for_state("web", StateName::Exited);
+    let runs: Vec<PastRun> = daemon.call("history", json!({"name": "web"}));
+    assert_eq!(runs.iter().map(|run| (run.pid, run.signal)).collect::<Vec<_>>(), [(Some(web), Some(libc::SIGKILL))]);
+    assert_eq!(daemon.metric("procman_orphans_reaped_total", &[]), Some(0.0));
 }
