@@ -77,6 +77,17 @@ pub(super) fn port_names<'a>(said: impl Iterator<Item = String>, resolved: impl 
     open.map(|(said, resolved)| format!("{PORT}{}.{}", hex(&said), hex(resolved))).collect()
 }
 
+/// The order in which they are handed over: if they are too many, the last are left out. Those are the processes, which are found without; nobody else
+/// knows what the daemon itself needs.
+fn rank(name: &str) -> u8 {
+    match name {
+        LOCK | METRICS => 0,
+        _ if name.starts_with(NOFILE) || name.starts_with(PORT) => 1,
+        _ if name.starts_with(KEPT_NOTIFY) => 2,
+        _ => 3,
+    }
+}
+
 /// How the daemon has left.
 pub enum After {
     /// Everything is quit.
@@ -163,10 +174,7 @@ impl After {
                         descriptors.push((format!("{NOFILE}{soft}"), nothing.into()));
                     }
                     descriptors.extend(state_dir.into_lock().map(|fd| (LOCK.to_owned(), fd)));
-                    // If they are too many, those of children are left out, which are found without.
-                    descriptors.sort_by_key(|(name, _)| {
-                        (name != LOCK, name != METRICS, !name.starts_with(NOFILE), !name.starts_with(KEPT_NOTIFY))
-                    });
+                    descriptors.sort_by_key(|(name, _)| rank(name));
                     let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors);
                     return Err(StartError::Upgrade { program, source });
                 }
@@ -174,5 +182,19 @@ impl After {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_next_daemon_needs_itself_comes_before_what_it_finds_without() {
+        let ports = port_names(["tcp://127.0.0.1:*".to_owned()].into_iter(), ["tcp://127.0.0.1:5555".to_owned()].iter());
+        let (run, notify) = ("e20647c3-e932-11f1-b4be-3391cb1117e0", "notify.e20647c3-e932-11f1-b4be-3391cb1117e0");
+        let mut names = vec![run, notify, &ports[0], "nofile.1024", METRICS, LOCK];
+        names.sort_by_key(|name| rank(name));
+        assert_eq!(names, [METRICS, LOCK, &ports[0], "nofile.1024", notify, run]);
     }
 }
