@@ -6,10 +6,8 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +27,7 @@ use super::kept::Depository;
 use super::prepare::KeptGroups;
 use super::recovery::KEPT_NOTIFY;
 use super::signals::Signals;
+use super::successor::Successor;
 
 /// How long tasks may take to end.
 const TASKS: Duration = Duration::from_secs(2);
@@ -108,24 +107,6 @@ pub struct Rest {
     pub(super) next: Option<(Successor, Vec<(String, OwnedFd)>)>,
     /// What may have come since nobody listens.
     pub(super) signals: Signals,
-}
-
-/// The program that takes over.
-#[derive(Clone, Debug)]
-pub struct Successor {
-    /// Where this one was when it was started: a package that was installed meanwhile has put another one there.
-    pub program: PathBuf,
-    /// Its arguments, the name first.
-    pub arguments: Vec<OsString>,
-}
-
-impl Successor {
-    /// What is where this program was found, with the same arguments. To be asked at the start, while that still is this one.
-    pub fn of_this() -> Option<Self> {
-        let program =
-            std::env::current_exe().inspect_err(|error| tracing::warn!(%error, "this daemon cannot be upgraded in place")).ok()?;
-        Some(Self { program, arguments: std::env::args_os().collect() })
-    }
 }
 
 /// Leaves everything running; from here on nothing is decided any more. Returns descriptors of all that runs, by the names under which the next daemon looks for them.

@@ -20,7 +20,7 @@ use crate::supervisor::{Replaced, SupervisorHandle};
 use crate::telemetry::Readiness;
 
 use super::bridge::Bridge;
-use super::handover::Successor;
+use super::successor::Successor;
 use super::{service_manager, upgrade};
 
 /// The daemon's care for itself.

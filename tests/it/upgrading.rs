@@ -1,6 +1,8 @@
 //! What comes in the middle of another program taking over: nothing of it is lost.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use procman::protocol::StateName;
 use procman::protocol::reply::{Nothing, PastRun, View};
@@ -153,4 +155,28 @@ fn what_ends_meanwhile_is_no_orphan() {
     let runs: Vec<PastRun> = daemon.call("history", json!({"name": "web"}));
     assert_eq!(runs.iter().map(|run| (run.pid, run.signal)).collect::<Vec<_>>(), [(Some(web), Some(libc::SIGKILL))]);
     assert_eq!(daemon.metric("procman_orphans_reaped_total", &[]), Some(0.0));
+}
+
+#[test]
+fn the_program_behind_a_link_that_leads_elsewhere_by_now_takes_over() {
+    let setup = Setup::new(WEB);
+    let link = setup.dir().join("procmand");
+    for version in ["1", "2"] {
+        let directory = setup.dir().join(version);
+        fs::create_dir(&directory).unwrap();
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_procmand")).arg(directory.join("procmand")).status().unwrap();
+        assert!(copied.success());
+    }
+    symlink("1/procmand", &link).unwrap();
+    let daemon = setup.program(link.to_str().unwrap()).start();
+    let web = daemon.wait_for_state("web", StateName::Running).pid;
+    let uuid = daemon.info().uuid;
+    fs::remove_file(&link).unwrap();
+    let refused = daemon.refusal("upgrade", json!({})).message;
+    assert!(refused.contains(link.to_str().unwrap()) && refused.contains("not there"), "{refused}");
+    symlink("2/procmand", &link).unwrap();
+    let _: Nothing = daemon.call("upgrade", json!({}));
+    daemon.wait_for_successor(&uuid);
+    assert_eq!(fs::read_link(format!("/proc/{}/exe", daemon.pid())).unwrap(), daemon.path("2/procmand"));
+    assert_eq!(daemon.view("web").pid, web);
 }
