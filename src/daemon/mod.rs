@@ -7,13 +7,14 @@
 //! - `written`: what sub-processes write down for the next daemon; [`kept`]: descriptors that somebody keeps for it; `recovery`: taking over what an
 //!   earlier one left;
 //! - [`upkeep`]: reading the configuration again; `signals`: what the daemon is asked by them;
-//! - [`service_manager`]: what systemd is told; [`unit`](mod@unit): what its unit has run beside the daemon; [`exit`]: why the daemon could not run, and its exit code.
+//! - [`service_manager`]: what systemd is told, `outbox`: what of that waits; [`unit`](mod@unit): what its unit has run beside the daemon; [`exit`]: why the daemon could not run, and its exit code.
 
 pub mod bridge;
 pub mod exit;
 pub mod handover;
 pub mod kept;
 pub mod orphans;
+mod outbox;
 pub mod prepare;
 pub mod publish;
 mod recovery;

@@ -42,10 +42,11 @@ use super::kept::Depository;
 use super::prepare::Prepared;
 use super::publish::publish;
 use super::recovery::{Heirs, KEPT_NOTIFY, Outcome};
+use super::service_manager::ServiceManager;
 use super::signals::Signals;
 use super::upkeep::Keeper;
 use super::written::Writer;
-use super::{orphans, service_manager, strays};
+use super::{orphans, strays};
 
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs, or waits for another, must not keep the others
 /// from being served.
@@ -55,6 +56,8 @@ const STARTS: Duration = Duration::from_secs(10);
 const STARTS_UNDER_WAY: Duration = Duration::from_secs(2);
 /// How long the programs that asked sub-processes how they are may take to end, once killed.
 const PROGRAMS: Duration = Duration::from_secs(2);
+/// How long the service manager may take to hear that the daemon leaves.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much longer each sub-process may take than its own stop time-out while leaving.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
@@ -123,7 +126,8 @@ impl Prepared {
         let spawner = Spawner::new(id.clone(), mains.clone(), nofile_of_children, containment.clone(), outputs.clone());
         let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new()), spawner.clone(), forest.clone(), reaped.clone()));
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
-        let depository = Arc::new(Depository::new(&kept));
+        let service_manager = ServiceManager::find(kept.keys().cloned().collect());
+        let depository = Arc::new(Depository::new(service_manager.clone()));
         let ledger = Arc::new(Writer { store: store.clone(), depository: depository.clone(), boot_id: boot_id.clone() });
         let supervisor = SupervisorHandle::new(|gate| Shared {
             forest: forest.clone(),
@@ -145,7 +149,7 @@ impl Prepared {
         background.spawn(monitor.clone().run(config.metrics.refresh_interval, move |refresh| {
             refreshed.emit(Event::Refreshed { took: refresh.took, zombies: refresh.zombies });
         }));
-        background.spawn(service_manager::keep_alive(supervisor.clone()));
+        background.spawn(service_manager.clone().keep_alive(supervisor.clone()));
         let (scheduled, reporter) = (supervisor.clone(), Arc::new(bridge.clone()));
         background.spawn(async move {
             if let Err(error) = schedule::run(scheduled, reporter).await {
@@ -224,7 +228,9 @@ impl Prepared {
             telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
         }
         let max_request_bytes = config.control.max_request_bytes;
-        let keeper = Keeper::new(supervisor.clone(), config, readiness.subscribe(), spawner.clone(), reaped.clone(), store.clone());
+        let (readiness_seen, spawner_too, store_too, told) =
+            (readiness.subscribe(), spawner.clone(), store.clone(), service_manager.clone());
+        let keeper = Keeper::new(supervisor.clone(), config, readiness_seen, spawner_too, reaped.clone(), store_too, told);
         background.spawn(keeper.clone().heed(hangup, bridge.clone()));
         background.spawn(keeper.clone().heed_upgrade(user2, bridge.clone()));
         let (trail, bridge) = (bridge.clone(), Arc::new(bridge));
@@ -254,7 +260,7 @@ impl Prepared {
                     metrics = metrics_endpoint.as_deref().unwrap_or("none"), sub_processes = supervisor.all().len(), "ready"
                 );
                 readiness.send_replace(Readiness::Ready);
-                service_manager::ready(&format!("{} sub-processes registered", supervisor.all().len()));
+                service_manager.ready(format!("{} sub-processes registered", supervisor.all().len()));
                 signals.asked_to_leave(&supervisor, &trail).await
             }
         };
@@ -262,8 +268,8 @@ impl Prepared {
         readiness.send_replace(Readiness::Stopping);
         if children == ChildrenAtShutdown::Keep {
             match keeper.successor() {
-                Some(_) => service_manager::reloading(),
-                None => service_manager::stopping(),
+                Some(_) => service_manager.reloading(),
+                None => service_manager.stopping(),
             }
             tracing::info!(asked, "leaving, sub-processes are left to the next daemon");
             let closed = async {
@@ -284,11 +290,11 @@ impl Prepared {
         }
         let (left, strays, mut descriptors) = match children {
             ChildrenAtShutdown::Quit => {
-                service_manager::stopping();
+                service_manager.stopping();
                 // Whoever comes after a daemon that is killed from here on begins anew.
                 drop(store.leave(Farewell::Quit));
                 tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
-                let left = leave_all(&supervisor, &mut signals).await;
+                let left = leave_all(&supervisor, &mut signals, &service_manager).await;
                 if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
                     tracing::warn!("a program that asked a sub-process does not end");
                 }
@@ -316,7 +322,11 @@ impl Prepared {
             });
             return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, nofile, next, signals })));
         }
-        drop(tokio::task::spawn_blocking(move || store.close(Farewell::Quit)).await);
+        let last_words = move || {
+            store.close(Farewell::Quit);
+            service_manager.flush(LAST_WORDS);
+        };
+        drop(tokio::task::spawn_blocking(last_words).await);
         tracing::info!(quit = left.quit, "left");
         drop(state_dir);
         if left.survivors > 0 || !strays.is_empty() {
@@ -392,11 +402,11 @@ async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, St
     Ok(opened.map_err(io::Error::other).map_err(system("cannot open the database"))??)
 }
 
-async fn leave_all(supervisor: &SupervisorHandle, signals: &mut Signals) -> Left {
+async fn leave_all(supervisor: &SupervisorHandle, signals: &mut Signals, service_manager: &ServiceManager) -> Left {
     let (hurry, hurried) = watch::channel(false);
     let slowest = supervisor.all().iter().map(|handle| handle.published().spec.stop_timeout).max().unwrap_or_default() + STOP_MARGIN;
     let quit = supervisor.quit_all(hurried, |left| {
-        service_manager::still_stopping(&format!("{left} sub-processes to quit"), slowest);
+        service_manager.still_stopping(format!("{left} sub-processes to quit"), slowest);
     });
     tokio::pin!(quit);
     loop {

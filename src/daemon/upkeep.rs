@@ -20,8 +20,9 @@ use crate::supervisor::{Replaced, SupervisorHandle};
 use crate::telemetry::Readiness;
 
 use super::bridge::Bridge;
+use super::service_manager::ServiceManager;
 use super::successor::Successor;
-use super::{service_manager, upgrade};
+use super::upgrade;
 
 /// The daemon's care for itself.
 #[derive(Clone, Debug)]
@@ -43,6 +44,7 @@ struct Kept {
     reaped: Arc<Notify>,
     /// What the next daemon will know of this one.
     store: Store,
+    service_manager: ServiceManager,
     /// It is to take over.
     upgrading: AtomicBool,
 }
@@ -56,9 +58,10 @@ impl Keeper {
         spawner: Spawner,
         reaped: Arc<Notify>,
         store: Store,
+        service_manager: ServiceManager,
     ) -> Self {
         let (turn, successor, upgrading) = (tokio::sync::Mutex::default(), Successor::of_this(), AtomicBool::new(false));
-        Self(Arc::new(Kept { supervisor, config, readiness, turn, successor, spawner, reaped, store, upgrading }))
+        Self(Arc::new(Kept { supervisor, config, readiness, turn, successor, spawner, reaped, store, service_manager, upgrading }))
     }
 
     /// The program that is to take over once this daemon has left.
@@ -134,7 +137,7 @@ impl Upkeep for Keeper {
         }
         let work = async move {
             if keeper.is_ready() {
-                service_manager::reloading();
+                keeper.0.service_manager.reloading();
             }
             let result = keeper.clone().carry_out(false).await;
             let status = match &result {
@@ -149,7 +152,7 @@ impl Upkeep for Keeper {
                 }
             };
             if keeper.is_ready() {
-                service_manager::ready(&status);
+                keeper.0.service_manager.ready(status);
             }
             result
         };
