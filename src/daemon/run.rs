@@ -56,6 +56,8 @@ const STARTS: Duration = Duration::from_secs(10);
 const STARTS_UNDER_WAY: Duration = Duration::from_secs(2);
 /// How long the programs that asked sub-processes how they are may take to end, once killed.
 const PROGRAMS: Duration = Duration::from_secs(2);
+/// How long what goes on in the background may take to end.
+const TASKS: Duration = Duration::from_secs(2);
 /// How long the service manager may take to hear that the daemon leaves.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much longer each sub-process may take than its own stop time-out while leaving.
@@ -307,7 +309,8 @@ impl Prepared {
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
-        background.shutdown().await;
+        // Awaited, as the one that reaps orphans must not reap what the next daemon takes over; not for ever, as one that reads of a stuck process may hang.
+        drop(tokio::time::timeout(TASKS, background.shutdown()).await);
         // Nobody writes to a log any more. It waits for a rotation that is under way.
         drop(tokio::task::spawn_blocking(move || drop(caretaker)).await);
         drop(socket_files);
