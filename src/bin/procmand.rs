@@ -52,6 +52,7 @@ Exit codes:
    2  the command line is wrong
   69  a control or events endpoint cannot be bound
   73  the state or runtime directory, or the control group of daemon.cgroup, cannot be written
+  74  the disk of the state directory is out of order, and what is on it cannot be read
   75  another daemon holds the state directory
   76  the metrics address cannot be bound
   78  the configuration is wrong";
@@ -128,11 +129,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|source| StartError::System { what: "cannot start the runtime", source })?;
-    let result = runtime.block_on(async { tokio::spawn(prepared.run(telemetry)).await });
-    let after = result
-        .map_err(|error| StartError::System { what: "the daemon failed", source: std::io::Error::other(error) })
-        .and_then(|after| after);
-    match after {
+    match runtime.block_on(prepared.run(telemetry)) {
         Ok(after) => Ok(after.conclude(runtime, log)?),
         Err(error) => {
             // A thread that reads of a stuck process may never end; the daemon does.

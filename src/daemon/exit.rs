@@ -25,6 +25,8 @@ pub enum ExitReason {
     Control = 69,
     /// The state or runtime directory cannot be written, or the configured control group (EX_CANTCREAT).
     Directory = 73,
+    /// The disk of the state directory is out of order, and what is on it cannot be read (EX_IOERR).
+    Disk = 74,
     /// Another daemon holds the state directory (EX_TEMPFAIL).
     Held = 75,
     /// The metrics address cannot be bound (EX_PROTOCOL).
@@ -104,6 +106,8 @@ impl StartError {
     pub fn reason(&self) -> ExitReason {
         match self {
             Self::Config(_) | Self::Register(_) => ExitReason::Config,
+            Self::StateDir(StateDirError::Disk { .. }) => ExitReason::Disk,
+            Self::Store(error) if error.may_pass() => ExitReason::Disk,
             Self::StateDir(StateDirError::Unwritable { .. }) | Self::Store(_) | Self::RuntimeDir { .. } | Self::Groups(_) => {
                 ExitReason::Directory
             }

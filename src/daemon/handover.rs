@@ -1,13 +1,13 @@
 //! Leaving without quitting anything: what runs is left to the next daemon, which may come at once in this very process.
 //!
-//! Nothing new is started, everything that is known is written down, and only when no task is left that could reap a process is the database closed:
-//! what ends from then on, the next daemon sees.
+//! Nothing new is started; when nobody can ask for anything any more, each sub-process stops deciding and gives up its descriptors in one step; and only
+//! when no task is left that could reap a process is the database closed: what happens from then on, the next daemon sees. A signal that comes in between
+//! waits for it.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ use crate::subprocess::SubProcessHandle;
 use crate::subprocess::adopt::HandedOver;
 use crate::subprocess::spawn::Spawner;
 use crate::supervisor::SupervisorHandle;
-use crate::sys::inherited;
 use crate::sys::limits::Nofile;
+use crate::sys::{self, inherited};
 
 use super::exit::StartError;
 use super::kept::Depository;
 use super::prepare::KeptGroups;
 use super::recovery::KEPT_NOTIFY;
+use super::signals::Signals;
+use super::successor::Successor;
 
-/// How long starts that are under way may take to have their process. One that takes longer is found by the next daemon as it is.
-const STARTS: Duration = Duration::from_secs(2);
 /// How long tasks may take to end.
 const TASKS: Duration = Duration::from_secs(2);
 /// How long the service manager may take to take descriptors.
@@ -42,6 +42,17 @@ pub(super) const METRICS: &str = "metrics";
 /// What the name of a descriptor begins with that is none of use: it says where an endpoint was whose port the configuration leaves open. The rest is
 /// what the configuration says and where that was, in hexadecimal digits, as these names hold no colon.
 const PORT: &str = "port.";
+
+/// The same for the soft limit on descriptors that the first program in this process was started with: it is raised for all that come after it. The rest is
+/// that number.
+const NOFILE: &str = "nofile.";
+
+/// The soft limit on descriptors that this process was started with, where an earlier program in it has raised that.
+pub(super) fn nofile(kept: &mut HashMap<String, OwnedFd>) -> Option<u64> {
+    let soft = kept.keys().find_map(|name| name.strip_prefix(NOFILE)?.parse().ok());
+    kept.retain(|name, _| !name.starts_with(NOFILE));
+    soft
+}
 
 /// Where endpoints were, by what the configuration says of them.
 pub(super) fn ports(kept: &mut HashMap<String, OwnedFd>) -> HashMap<String, String> {
@@ -65,6 +76,17 @@ pub(super) fn port_names<'a>(said: impl Iterator<Item = String>, resolved: impl 
     open.map(|(said, resolved)| format!("{PORT}{}.{}", hex(&said), hex(resolved))).collect()
 }
 
+/// The order in which they are handed over: if they are too many, the last are left out. Those are the processes, which are found without; nobody else
+/// knows what the daemon itself needs.
+fn rank(name: &str) -> u8 {
+    match name {
+        LOCK | METRICS => 0,
+        _ if name.starts_with(NOFILE) || name.starts_with(PORT) => 1,
+        _ if name.starts_with(KEPT_NOTIFY) => 2,
+        _ => 3,
+    }
+}
+
 /// How the daemon has left.
 pub enum After {
     /// Everything is quit.
@@ -79,33 +101,16 @@ pub struct Rest {
     pub(super) spawner: Spawner,
     pub(super) depository: Arc<Depository>,
     pub(super) state_dir: StateDir,
-    /// What the daemon was started with.
+    /// What this process was started with.
     pub(super) nofile: Option<Nofile>,
     /// The program that takes over in this process, and what it gets.
     pub(super) next: Option<(Successor, Vec<(String, OwnedFd)>)>,
+    /// What may have come since nobody listens.
+    pub(super) signals: Signals,
 }
 
-/// The program that takes over.
-#[derive(Clone, Debug)]
-pub struct Successor {
-    /// Where this one was when it was started: a package that was installed meanwhile has put another one there.
-    pub program: PathBuf,
-    /// Its arguments, the name first.
-    pub arguments: Vec<OsString>,
-}
-
-impl Successor {
-    /// What is where this program was found, with the same arguments. To be asked at the start, while that still is this one.
-    pub fn of_this() -> Option<Self> {
-        let program =
-            std::env::current_exe().inspect_err(|error| tracing::warn!(%error, "this daemon cannot be upgraded in place")).ok()?;
-        Some(Self { program, arguments: std::env::args_os().collect() })
-    }
-}
-
-/// Leaves everything running. Returns descriptors of all that runs, by the names under which the next daemon looks for them.
-pub(super) async fn let_go(supervisor: &SupervisorHandle, spawner: &Spawner, groups: Option<KeptGroups>) -> Vec<(String, OwnedFd)> {
-    spawner.pause(STARTS).await;
+/// Leaves everything running; from here on nothing is decided any more. Returns descriptors of all that runs, by the names under which the next daemon looks for them.
+pub(super) async fn let_go(supervisor: &SupervisorHandle, groups: Option<KeptGroups>) -> Vec<(String, OwnedFd)> {
     let all = supervisor.all();
     let handed_over = join_all(all.iter().map(SubProcessHandle::hand_over)).await;
     if let Some(groups) = groups {
@@ -119,7 +124,8 @@ pub(super) async fn let_go(supervisor: &SupervisorHandle, spawner: &Spawner, gro
 }
 
 impl After {
-    /// Brings it to an end, with the runtime that the daemon has left and what flushes its log when it is dropped.
+    /// Brings it to an end, with the runtime that the daemon has left and what flushes its log when it is dropped. To be called on the thread that the
+    /// daemon was run from.
     ///
     /// # Errors
     /// The program that was to take over cannot be executed. Everything lives on, for a daemon that is started by whoever sees this one fail.
@@ -128,8 +134,15 @@ impl After {
             // A thread that reads of a stuck process may never end; the daemon does.
             Self::Quit => runtime.shutdown_background(),
             Self::Kept(rest) => {
+                let Rest { store, spawner, depository, state_dir, nofile, next, signals } = *rest;
+                if next.is_some() {
+                    // It listens to them again; until then they wait, also while it is executed.
+                    match sys::signals::hold() {
+                        Ok(()) => runtime.block_on(signals.pass_on()),
+                        Err(error) => tracing::warn!(%error, "a signal that comes now is lost"),
+                    }
+                }
                 runtime.shutdown_timeout(TASKS);
-                let Rest { store, spawner, depository, state_dir, nofile, next } = *rest;
                 for uuid in spawner.waiting() {
                     drop(store.forget(&uuid)); // nothing of it has begun: the next daemon starts it
                 }
@@ -138,15 +151,31 @@ impl After {
                 if let Some((Successor { program, arguments }, mut descriptors)) = next {
                     tracing::info!(program = %program.display(), "another program takes over in this process");
                     drop(log);
+                    if let (Some(Nofile { soft, .. }), Ok(nothing)) = (nofile, File::open("/dev/null")) {
+                        descriptors.push((format!("{NOFILE}{soft}"), nothing.into()));
+                    }
                     descriptors.extend(state_dir.into_lock().map(|fd| (LOCK.to_owned(), fd)));
-                    // If they are too many, those of children are left out, which are found without.
-                    descriptors.sort_by_key(|(name, _)| (name != LOCK, name != METRICS, !name.starts_with(KEPT_NOTIFY)));
-                    let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors, nofile);
+                    descriptors.sort_by_key(|(name, _)| rank(name));
+                    let Err(source): Result<Infallible, _> = inherited::execute(&program, &arguments, descriptors);
                     return Err(StartError::Upgrade { program, source });
                 }
                 tracing::info!("left, and everything lives");
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_next_daemon_needs_itself_comes_before_what_it_finds_without() {
+        let ports = port_names(["tcp://127.0.0.1:*".to_owned()].into_iter(), ["tcp://127.0.0.1:5555".to_owned()].iter());
+        let (run, notify) = ("e20647c3-e932-11f1-b4be-3391cb1117e0", "notify.e20647c3-e932-11f1-b4be-3391cb1117e0");
+        let mut names = vec![run, notify, &ports[0], "nofile.1024", METRICS, LOCK];
+        names.sort_by_key(|name| rank(name));
+        assert_eq!(names, [METRICS, LOCK, &ports[0], "nofile.1024", notify, run]);
     }
 }

@@ -59,8 +59,9 @@ pub fn first_of_all() -> Result<(), StartError> {
 /// What can be seen beforehand of why a daemon with this configuration could not run; changes nothing.
 ///
 /// # Errors
-/// A newer daemon has written the database.
+/// A newer daemon has written the database, or the disk does not let it be read.
 pub fn check(config: &Config) -> Result<(), StartError> {
+    StateDir::check(&config.state_dir)?;
     Ok(Store::check(&config.state_dir)?)
 }
 
@@ -80,6 +81,7 @@ impl Prepared {
             .map_err(|source| StartError::RuntimeDir { path: config.runtime_dir.display().to_string(), source })?;
 
         let ports = handover::ports(&mut kept);
+        let before_raised = handover::nofile(&mut kept);
         let context = zmq::Context::new();
         let limits = Limits::new(config.control.max_request_bytes);
         let mut bound = Vec::new();
@@ -116,6 +118,7 @@ impl Prepared {
         }
         let for_children = nofile;
         let nofile = raise_nofile().inspect_err(|error| tracing::warn!(%error, "cannot raise the limit on open descriptors")).ok();
+        let nofile = nofile.map(|Nofile { soft, hard }| Nofile { soft: before_raised.unwrap_or(soft), hard });
         let nofile_of_children = nofile.map(|Nofile { soft, hard }| Nofile { soft: for_children.unwrap_or(soft).min(hard), hard });
         let groups = find_groups(&config.cgroup, &id)?;
         let capabilities = Capabilities {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -19,7 +19,7 @@ use crate::probe::Asker;
 use crate::procfs::{self, Forest};
 use crate::protocol::definition::Definition;
 use crate::protocol::request::ChildrenAtShutdown;
-use crate::protocol::{CommandName, EndedBy, Name, Origin, StateName};
+use crate::protocol::{EndedBy, Name, Origin, StateName};
 use crate::status::Monitor;
 use crate::store::{Farewell, History, InMemory, Opened, RunRow, Store};
 use crate::subprocess::actor::Shared;
@@ -43,55 +43,26 @@ use super::kept::Depository;
 use super::prepare::Prepared;
 use super::publish::publish;
 use super::recovery::{self, Heirs, KEPT_NOTIFY, Outcome};
+use super::service_manager::ServiceManager;
+use super::signals::Signals;
 use super::upkeep::Keeper;
 use super::written::Writer;
-use super::{orphans, service_manager, strays};
+use super::{orphans, strays};
 
 /// How long the first starts may take before the daemon counts as ready without them: one that hangs, or waits for another, must not keep the others
 /// from being served.
 const STARTS: Duration = Duration::from_secs(10);
+/// How long starts that are under way may take to have their process, where everything is left to the next daemon. One that takes longer is found by
+/// that one as it is.
+const STARTS_UNDER_WAY: Duration = Duration::from_secs(2);
 /// How long the programs that asked sub-processes how they are may take to end, once killed.
 const PROGRAMS: Duration = Duration::from_secs(2);
+/// How long what goes on in the background may take to end.
+const TASKS: Duration = Duration::from_secs(2);
+/// How long the service manager may take to hear that the daemon leaves.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much longer each sub-process may take than its own stop time-out while leaving.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
-
-/// The signals that the daemon listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Asks for the same, and for sub-processes to be left alone.
-    keep: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            keep: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    /// The next one that asks the daemon to leave.
-    async fn leave(&mut self) -> (&'static str, ChildrenAtShutdown) {
-        tokio::select! {
-            _ = self.terminate.recv() => ("SIGTERM", ChildrenAtShutdown::Quit),
-            _ = self.interrupt.recv() => ("SIGINT", ChildrenAtShutdown::Quit),
-            _ = self.keep.recv() => ("SIGUSR1", ChildrenAtShutdown::Keep),
-        }
-    }
-
-    /// The next one that asks a daemon to hurry that is quitting its sub-processes. It is too late to leave them alone.
-    async fn hurry(&mut self) -> &'static str {
-        loop {
-            let (signal, children) = self.leave().await;
-            match children {
-                ChildrenAtShutdown::Quit => return signal,
-                ChildrenAtShutdown::Keep => tracing::warn!(signal, "sub-processes are being quit already, it is ignored"),
-            }
-        }
-    }
-}
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { what, source }
@@ -107,8 +78,16 @@ fn uuid_node() -> [u8; 6] {
 }
 
 impl Prepared {
-    /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O.
+    /// Runs the daemon until it has left. Needs the runtime that it is called on, with time and I/O, and takes the signals on the thread that calls it,
+    /// which is the one to conclude with ([`After::conclude`]).
     pub async fn run(self, telemetry: Telemetry) -> Result<After, StartError> {
+        let signals = Signals::listen().map_err(system("cannot listen to signals"))?;
+        sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
+        let served = tokio::spawn(self.serve(telemetry, signals)).await;
+        served.map_err(io::Error::other).map_err(system("the daemon failed"))?
+    }
+
+    async fn serve(self, telemetry: Telemetry, mut signals: Signals) -> Result<After, StartError> {
         let Self {
             mut config,
             owner,
@@ -125,10 +104,8 @@ impl Prepared {
             _context: context,
         } = self;
         let started = Instant::now();
-        let mut signals = Signals::listen().map_err(system("cannot listen to signals"))?;
         let hangup = signal(SignalKind::hangup()).map_err(system("cannot listen to signals"))?;
         let user2 = signal(SignalKind::user_defined2()).map_err(system("cannot listen to signals"))?;
-        sys::signals::release().map_err(io::Error::from).map_err(system("cannot let signals through"))?;
         let node = uuid_node();
         let uuid = uuid::Uuid::now_v1(&node).to_string();
 
@@ -152,7 +129,8 @@ impl Prepared {
         let spawner = Spawner::new(owner.to_string(), mains.clone(), nofile_of_children, containment.clone(), outputs.clone());
         let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new()), spawner.clone(), forest.clone(), reaped.clone()));
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
-        let depository = Arc::new(Depository::new(&kept));
+        let service_manager = ServiceManager::find(kept.keys().cloned().collect());
+        let depository = Arc::new(Depository::new(service_manager.clone()));
         let ledger = Arc::new(Writer { store: store.clone(), depository: depository.clone(), boot_id: boot_id.clone() });
         let strays = Arc::new(Strays::default());
         let supervisor = SupervisorHandle::new(|gate| Shared {
@@ -172,17 +150,11 @@ impl Prepared {
         });
 
         let mut background = JoinSet::new();
-        let (reporter, woken) = (Arc::new(bridge.clone()), reaped.clone());
-        background.spawn(async move {
-            if let Err(error) = orphans::reap(mains, woken, reporter).await {
-                tracing::error!(%error, "orphans are not reaped");
-            }
-        });
         let refreshed = telemetry.clone();
         background.spawn(monitor.clone().run(config.metrics.refresh_interval, move |refresh| {
             refreshed.emit(Event::Refreshed { took: refresh.took, zombies: refresh.zombies });
         }));
-        background.spawn(service_manager::keep_alive(supervisor.clone()));
+        background.spawn(service_manager.clone().keep_alive(supervisor.clone()));
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
         let (closing, closing_seen) = watch::channel(false);
@@ -242,6 +214,13 @@ impl Prepared {
                 tracing::error!(%error, "nothing is started by its schedule any more");
             }
         });
+        // Not before: what an earlier program of this process has started, and has ended since, is reaped by whoever takes it over.
+        let (reporter, woken) = (Arc::new(bridge.clone()), reaped.clone());
+        background.spawn(async move {
+            if let Err(error) = orphans::reap(mains, woken, reporter).await {
+                tracing::error!(%error, "orphans are not reaped");
+            }
+        });
         let taken_over = store.boot(&boot_id);
         let runs = runs_of(&supervisor);
         sockets.iter().filter(|uuid| !runs.contains(*uuid)).for_each(|uuid| NotifySocket::remove_stale(&config.runtime_dir, uuid));
@@ -260,7 +239,9 @@ impl Prepared {
             telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
         }
         let max_request_bytes = config.control.max_request_bytes;
-        let keeper = Keeper::new(supervisor.clone(), config, readiness.subscribe(), spawner.clone(), reaped.clone());
+        let (readiness_seen, spawner_too, store_too, told) =
+            (readiness.subscribe(), spawner.clone(), store.clone(), service_manager.clone());
+        let keeper = Keeper::new(supervisor.clone(), config, readiness_seen, spawner_too, reaped.clone(), store_too, told);
         background.spawn(keeper.clone().heed(hangup, bridge.clone()));
         background.spawn(keeper.clone().heed_upgrade(user2, bridge.clone()));
         let (trail, bridge) = (bridge.clone(), Arc::new(bridge));
@@ -282,27 +263,49 @@ impl Prepared {
             });
         }
 
-        let (asked, children) = tokio::select! {
-            asked = asked_to_leave(&mut signals, &supervisor, &trail) => asked,
+        let (mut asked, mut children) = tokio::select! {
+            asked = signals.asked_to_leave(&supervisor, &trail) => asked,
             () = start_all(&supervisor, to_start) => {
                 tracing::info!(
                     version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), state_dir = %state_dir.path().display(), ?endpoints,
                     metrics = metrics_endpoint.as_deref().unwrap_or("none"), sub_processes = supervisor.all().len(), "ready"
                 );
                 readiness.send_replace(Readiness::Ready);
-                service_manager::ready(&format!("{} sub-processes registered", supervisor.all().len()));
-                asked_to_leave(&mut signals, &supervisor, &trail).await
+                service_manager.ready(format!("{} sub-processes registered", supervisor.all().len()));
+                signals.asked_to_leave(&supervisor, &trail).await
             }
         };
 
         readiness.send_replace(Readiness::Stopping);
+        if children == ChildrenAtShutdown::Keep {
+            match keeper.successor() {
+                Some(_) => service_manager.reloading(),
+                None => service_manager.stopping(),
+            }
+            tracing::info!(asked, "leaving, sub-processes are left to the next daemon");
+            let closed = async {
+                spawner.pause(STARTS_UNDER_WAY).await;
+                // Whoever asked for this has its answer, and whoever asks now is told that the daemon is leaving.
+                closing.send_replace(true);
+                while doors.join_next().await.is_some() {}
+            };
+            // Until here everything can be done otherwise.
+            tokio::select! {
+                biased;
+                overruled = signals.overruled(&supervisor, &keeper, &trail) => {
+                    (asked, children) = (overruled, ChildrenAtShutdown::Quit);
+                    spawner.resume();
+                }
+                () = closed => {}
+            }
+        }
         let (left, strays, mut descriptors) = match children {
             ChildrenAtShutdown::Quit => {
-                service_manager::stopping();
+                service_manager.stopping();
                 // Whoever comes after a daemon that is killed from here on begins anew.
                 drop(store.leave(Farewell::Quit));
                 tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
-                let left = leave_all(&supervisor, &mut signals).await;
+                let left = leave_all(&supervisor, &mut signals, &service_manager).await;
                 if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
                     tracing::warn!("a program that asked a sub-process does not end");
                 }
@@ -310,19 +313,13 @@ impl Prepared {
                 drop(tokio::task::spawn_blocking(move || drop(groups)).await);
                 (left, strays, Vec::new())
             }
-            ChildrenAtShutdown::Keep => {
-                match keeper.successor() {
-                    Some(_) => service_manager::reloading(),
-                    None => service_manager::stopping(),
-                }
-                tracing::info!(asked, "leaving, sub-processes are left to the next daemon");
-                (Left::default(), Vec::new(), handover::let_go(&supervisor, &spawner, groups).await)
-            }
+            ChildrenAtShutdown::Keep => (Left::default(), Vec::new(), handover::let_go(&supervisor, groups).await),
         };
         // Last: whoever asked for the shutdown has its answer, and whoever asks now is told that the daemon is leaving.
         closing.send_replace(true);
         while doors.join_next().await.is_some() {}
-        drop(background);
+        // Awaited, as the one that reaps orphans must not reap what the next daemon takes over; not for ever, as one that reads of a stuck process may hang.
+        drop(tokio::time::timeout(TASKS, background.shutdown()).await);
         // Nobody writes to a log any more. It waits for a rotation that is under way.
         drop(tokio::task::spawn_blocking(move || drop(caretaker)).await);
         drop(socket_files);
@@ -335,9 +332,13 @@ impl Prepared {
                 descriptors.extend(ports.into_iter().filter_map(|name| Some((name, nothing()?))));
                 (successor, descriptors)
             });
-            return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, nofile, next })));
+            return Ok(After::Kept(Box::new(Rest { store, spawner, depository, state_dir, nofile, next, signals })));
         }
-        drop(tokio::task::spawn_blocking(move || store.close(Farewell::Quit)).await);
+        let last_words = move || {
+            store.close(Farewell::Quit);
+            service_manager.flush(LAST_WORDS);
+        };
+        drop(tokio::task::spawn_blocking(last_words).await);
         tracing::info!(quit = left.quit, "left");
         drop(state_dir);
         if left.survivors > 0 || !strays.is_empty() {
@@ -431,21 +432,11 @@ async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, St
     Ok(opened.map_err(io::Error::other).map_err(system("cannot open the database"))??)
 }
 
-async fn asked_to_leave(signals: &mut Signals, supervisor: &SupervisorHandle, trail: &Bridge) -> (&'static str, ChildrenAtShutdown) {
-    tokio::select! {
-        asked = signals.leave() => {
-            trail.audit_signal(CommandName::Shutdown, None);
-            asked
-        }
-        children = supervisor.asked_to_leave() => ("shutdown", children),
-    }
-}
-
-async fn leave_all(supervisor: &SupervisorHandle, signals: &mut Signals) -> Left {
+async fn leave_all(supervisor: &SupervisorHandle, signals: &mut Signals, service_manager: &ServiceManager) -> Left {
     let (hurry, hurried) = watch::channel(false);
     let slowest = supervisor.all().iter().map(|handle| handle.published().spec.stop_timeout).max().unwrap_or_default() + STOP_MARGIN;
     let quit = supervisor.quit_all(hurried, |left| {
-        service_manager::still_stopping(&format!("{left} sub-processes to quit"), slowest);
+        service_manager.still_stopping(format!("{left} sub-processes to quit"), slowest);
     });
     tokio::pin!(quit);
     loop {

@@ -16,7 +16,7 @@ use crate::subprocess::{Launch, Spec};
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::readiness;
 
-use super::handover::Successor;
+use super::successor::Successor;
 
 /// How long the check may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +26,11 @@ const MOST_SAID: u64 = 16 << 10;
 /// Has the program check the configuration, and answers why it must not take over. `reaped` is woken once its process is reaped, as for any other.
 pub(super) async fn check(successor: &Successor, spawner: &Spawner, reaped: &Notify) -> Result<(), String> {
     let program = successor.program.display().to_string();
+    let path = successor.program.clone();
+    let there = tokio::task::spawn_blocking(move || std::fs::metadata(path)).await;
+    if let Err(error) = there.map_err(std::io::Error::other).and_then(|there| there) {
+        return Err(format!("{program}, by which this daemon was started, is not there ({error}); install it there"));
+    }
     // A name for the program that is no text cannot be asked for; no package installs such.
     let arguments = successor.arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned());
     let words = [program.clone(), "--check".to_owned()].into_iter().chain(arguments).collect();

@@ -14,13 +14,15 @@ use crate::control::{Upkeep, refusals};
 use crate::protocol::reply::Reloaded;
 use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{CommandName, WireError};
+use crate::store::Store;
 use crate::subprocess::spawn::Spawner;
 use crate::supervisor::{Replaced, SupervisorHandle};
 use crate::telemetry::Readiness;
 
 use super::bridge::Bridge;
-use super::handover::Successor;
-use super::{service_manager, upgrade};
+use super::service_manager::ServiceManager;
+use super::successor::Successor;
+use super::upgrade;
 
 /// The daemon's care for itself.
 #[derive(Clone, Debug)]
@@ -40,6 +42,9 @@ struct Kept {
     /// Who starts it to see whether it is fit for that.
     spawner: Spawner,
     reaped: Arc<Notify>,
+    /// What the next daemon will know of this one.
+    store: Store,
+    service_manager: ServiceManager,
     /// It is to take over.
     upgrading: AtomicBool,
 }
@@ -52,14 +57,22 @@ impl Keeper {
         readiness: watch::Receiver<Readiness>,
         spawner: Spawner,
         reaped: Arc<Notify>,
+        store: Store,
+        service_manager: ServiceManager,
     ) -> Self {
         let (turn, successor, upgrading) = (tokio::sync::Mutex::default(), Successor::of_this(), AtomicBool::new(false));
-        Self(Arc::new(Kept { supervisor, config, readiness, turn, successor, spawner, reaped, upgrading }))
+        Self(Arc::new(Kept { supervisor, config, readiness, turn, successor, spawner, reaped, store, service_manager, upgrading }))
     }
 
     /// The program that is to take over once this daemon has left.
     pub fn successor(&self) -> Option<Successor> {
         self.0.successor.clone().filter(|_| self.0.upgrading.load(Ordering::Acquire))
+    }
+
+    /// Has the daemon leave. No other program takes its place, also where one was about to.
+    pub fn leave(&self, children: ChildrenAtShutdown) {
+        self.0.upgrading.store(false, Ordering::Release);
+        self.0.supervisor.leave(children);
     }
 
     /// Upgrades when the daemon is sent this signal, as often as that is refused.
@@ -124,7 +137,7 @@ impl Upkeep for Keeper {
         }
         let work = async move {
             if keeper.is_ready() {
-                service_manager::reloading();
+                keeper.0.service_manager.reloading();
             }
             let result = keeper.clone().carry_out(false).await;
             let status = match &result {
@@ -139,7 +152,7 @@ impl Upkeep for Keeper {
                 }
             };
             if keeper.is_ready() {
-                service_manager::ready(&status);
+                keeper.0.service_manager.ready(status);
             }
             result
         };
@@ -150,13 +163,24 @@ impl Upkeep for Keeper {
     fn upgrade(&self) -> BoxFuture<'static, Result<(), WireError>> {
         let keeper = self.clone();
         let work = async move {
-            let Kept { successor, supervisor, spawner, reaped, upgrading, turn, .. } = &*keeper.0;
+            let Kept { successor, supervisor, spawner, reaped, store, upgrading, turn, .. } = &*keeper.0;
             let _turn = turn.lock().await;
             let refused = |why: String| WireError::bad_request(format!("upgrade: {why}; this daemon goes on"));
             let successor = successor.as_ref().ok_or_else(|| refused("it is not known where the program of this daemon is".to_owned()))?;
+            if supervisor.is_leaving() {
+                return Err(refusals::shutting_down());
+            }
+            // What was changed since nothing can be written is known to nobody but this daemon.
+            if let Some(problem) = store.problem() {
+                return Err(refused(problem));
+            }
             upgrade::check(successor, spawner, reaped).await.map_err(refused)?;
             upgrading.store(true, Ordering::Release);
-            supervisor.leave(ChildrenAtShutdown::Keep);
+            if !supervisor.leave(ChildrenAtShutdown::Keep) {
+                // Somebody has asked it to leave meanwhile.
+                upgrading.store(false, Ordering::Release);
+                return Err(refusals::shutting_down());
+            }
             Ok(())
         };
         // A task of its own: whoever asked may go away.
@@ -164,7 +188,7 @@ impl Upkeep for Keeper {
     }
 
     fn shutdown(&self, children: ChildrenAtShutdown) -> Result<(), WireError> {
-        self.0.supervisor.leave(children);
+        self.leave(children);
         Ok(())
     }
 }

@@ -6,12 +6,14 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::bounds::{Bounds, Ledger, size_of_run};
 use super::failure::Failure;
-use super::file::{SIDE_FILES, beside, check_header, connect, finish, inode, install, make, salvage, set_aside};
+use super::file::{SIDE_FILES, beside, check_header, connect, connect_immutable, finish, inode, install, make, salvage, set_aside};
 use super::mirror::Batch;
 use super::rows::{Farewell, SetAside};
 use super::schema::{APPLICATION_ID, NEWEST, STEPS, migrate};
@@ -112,6 +114,9 @@ impl Database {
             }
         }
         check_header(path)?;
+        if is_immutable(path) {
+            return Err(Failure::of_io(&io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
         let reading = |error| Failure::of_reading(&error);
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(reading)?;
         let version = identify(&connection)?;
@@ -218,16 +223,18 @@ impl Database {
 
 /// What can be read where nothing can be written: the disk is full, or the file is not ours to write.
 pub(super) fn peek(path: &Path) -> Result<Contents, Failure> {
-    let look = |flags, exclusive| {
-        let connection = connect(path, flags).map_err(|error| Failure::of_reading(&error))?;
-        if exclusive {
-            connection.pragma_update(None, "locking_mode", "exclusive").map_err(|error| Failure::of_reading(&error))?;
-        }
+    let look = |connection: rusqlite::Result<Connection>| {
+        let connection = connection.map_err(|error| Failure::of_reading(&error))?;
         identify(&connection)?;
         tables::read(&connection)
     };
     // The index of the write-ahead log is a file, which a full disk has no room for; whoever has the database alone keeps it in memory.
-    match look(OpenFlags::SQLITE_OPEN_READ_ONLY, false).or_else(|_| look(OpenFlags::SQLITE_OPEN_READ_WRITE, true)) {
+    let alone = || {
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.pragma_update(None, "locking_mode", "exclusive")?;
+        Ok(connection)
+    };
+    match look(reader(path)).or_else(|_| look(alone())) {
         Err(Failure::Damaged(_)) => Ok(salvage(path).0),
         other => other,
     }
@@ -235,13 +242,22 @@ pub(super) fn peek(path: &Path) -> Result<Contents, Failure> {
 
 /// Whether its schema is one that this build knows.
 pub(super) fn version(path: &Path) -> Result<(), Failure> {
+    check_header(path)?; // it says what SQLite would call a file that cannot be opened
     let connection = reader(path).map_err(|error| Failure::of_reading(&error))?;
     identify(&connection).map(drop)
 }
 
 /// A connection of its own that only reads.
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    if is_immutable(path) { connect_immutable(path) } else { connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY) }
+}
+
+/// Whether it was closed before its file system became read-only. The write-ahead log and its index are files, which SQLite makes even to find that there
+/// is nothing in them; where they were taken away, and cannot be made, nobody can be writing.
+fn is_immutable(path: &Path) -> bool {
+    inode(path).is_some()
+        && SIDE_FILES.iter().all(|side| inode(&beside(path, side)).is_none())
+        && access(path, AccessFlags::W_OK) == Err(Errno::EROFS)
 }
 
 /// Appends a run that has ended, unless it is there, and takes out what it pushes out.

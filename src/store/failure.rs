@@ -33,6 +33,17 @@ pub enum StoreError {
     Thread(#[source] io::Error),
 }
 
+impl StoreError {
+    /// Whether it may pass without anybody changing the configuration, the file, or who may use it.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreadable { remedy, .. } => [LOOK_AT_THE_DISK, MAKE_ROOM, WRITABLE, END_THE_OTHER, FREE_MEMORY].contains(remedy),
+            Self::Newer { .. } => false,
+            Self::Thread(_) => true,
+        }
+    }
+}
+
 /// What became of an attempt to use the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -52,6 +63,8 @@ pub(super) enum Failure {
 const LOOK_AT_THE_DISK: &str = "look at the disk and the kernel's log";
 const LET_US: &str = "make it and its directory readable and writable for this user";
 const MAKE_ROOM: &str = "make room on its file system";
+const END_THE_OTHER: &str = "end the other process that holds it locked (fuser(1) names it)";
+const FREE_MEMORY: &str = "free memory";
 const WRITABLE: &str = "make its file system writable (one that met an error is mounted read-only: see the kernel's log)";
 
 impl Failure {
@@ -86,6 +99,11 @@ impl Failure {
         ];
         let remedy = known.into_iter().find(|(kind, _)| *kind == error.kind());
         Self::hindered(error.to_string(), remedy.map_or(LOOK_AT_THE_DISK, |(_, remedy)| remedy))
+    }
+
+    /// Whether the disk is to blame, and not who may use the file, or what lies there.
+    pub(super) fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::Hindered { remedy, .. } if [LOOK_AT_THE_DISK, MAKE_ROOM, WRITABLE].contains(remedy))
     }
 
     /// What is wrong as a sentence.
@@ -124,11 +142,11 @@ fn remedy(error: &rusqlite::Error) -> Option<&'static str> {
     } else if of(&[ErrorCode::CannotOpen, ErrorCode::PermissionDenied]) {
         Some(LET_US)
     } else if of(&[ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked, ErrorCode::FileLockingProtocolFailed]) {
-        Some("end the other process that holds it locked (fuser(1) names it)")
+        Some(END_THE_OTHER)
     } else if of(&[ErrorCode::SystemIoFailure, ErrorCode::NoLargeFileSupport]) {
         Some(LOOK_AT_THE_DISK)
     } else if of(&[ErrorCode::OutOfMemory]) {
-        Some("free memory")
+        Some(FREE_MEMORY)
     } else {
         None
     }

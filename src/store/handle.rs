@@ -90,11 +90,12 @@ impl Store {
     /// Whether this build can read the database of this state directory, if there is one; changes nothing.
     ///
     /// # Errors
-    /// A newer daemon wrote it. What else is wrong with it, opening it tells, and mends.
+    /// A newer daemon wrote it, or the disk does not let it be read. What else is wrong with it, opening it tells, and mends.
     pub fn check(state_dir: &Path) -> Result<(), StoreError> {
         let path = state_dir.join(FILE);
         match database::version(&path) {
             Err(failure @ Failure::Newer(_)) => Err(failure.error(&path)),
+            Err(failure @ Failure::Hindered { .. }) if failure.is_of_the_disk() => Err(failure.error(&path)),
             Ok(()) | Err(Failure::Damaged(_) | Failure::Hindered { .. }) => Ok(()),
         }
     }

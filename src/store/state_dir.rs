@@ -8,12 +8,26 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+/// Whether it is the disk that is out of order: full, failing, or read-only, as a file system is made that has found an error in itself. It may be
+/// mended while the daemon runs.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EROFS | libc::ENOSPC | libc::EDQUOT | libc::EIO))
+}
+
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
     /// It cannot be made or written.
     #[error("cannot write the state directory {path}: {source}; make it writable for this user, or set daemon.state_dir")]
     Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The disk is out of order, and there is nothing to hold, or it cannot be read.
+    #[error("cannot use the state directory {path}: {source}; look at the disk and the kernel's log, or set daemon.state_dir")]
+    Disk {
         /// The directory.
         path: PathBuf,
         /// Why.
@@ -38,11 +52,18 @@ pub struct StateDir {
 
 impl StateDir {
     /// Makes the directory where it is missing, and takes it: flock(2) on its file `lock`, which the kernel gives back however the daemon ends. `kept`
-    /// is the lock that an earlier daemon handed over in this process.
+    /// is the lock that an earlier daemon handed over in this process. Where an earlier daemon was, it can be taken without writing.
     pub fn take(path: &Path, kept: Option<OwnedFd>) -> Result<Self, StateDirError> {
-        let unwritable = |source| StateDirError::Unwritable { path: path.to_owned(), source };
+        let unwritable = |source: io::Error| match is_of_the_disk(&source) {
+            true => StateDirError::Disk { path: path.to_owned(), source },
+            false => StateDirError::Unwritable { path: path.to_owned(), source },
+        };
         DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unwritable)?;
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("lock"));
+        let open = || match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("lock")) {
+            // What matters is the lock, which needs no writing.
+            Err(error) if is_of_the_disk(&error) => File::open(path.join("lock")).map_err(|_| error),
+            opened => opened,
+        };
         let is_it = |file: &File| -> io::Result<bool> {
             let (kept, there) = (file.metadata()?, std::fs::metadata(path.join("lock"))?);
             Ok((kept.dev(), kept.ino()) == (there.dev(), there.ino()))
@@ -67,8 +88,27 @@ impl StateDir {
             file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
-        note(&mut lock).map_err(unwritable)?;
+        if let Err(error) = note(&mut lock) {
+            // It only helps to find the holder; what is wrong with the disk the store tells.
+            tracing::debug!(path = %path.display(), %error, "the PID of this daemon is not noted in its state directory");
+        }
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// What can be seen beforehand of why the directory could not be taken, because of the disk; changes nothing.
+    ///
+    /// # Errors
+    /// The disk is out of order, and there is nothing to hold.
+    pub fn check(path: &Path) -> Result<(), StateDirError> {
+        let disk = |source| StateDirError::Disk { path: path.to_owned(), source };
+        match File::open(path.join("lock")) {
+            Err(error) if is_of_the_disk(&error) => Err(disk(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match nix::unistd::access(path, nix::unistd::AccessFlags::W_OK) {
+                Err(nix::errno::Errno::EROFS) => Err(disk(nix::errno::Errno::EROFS.into())),
+                Ok(()) | Err(_) => Ok(()),
+            },
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Tells the daemon that holds it from all others of this host, and is the same for the next one: one daemon at a time holds a state directory.

@@ -134,6 +134,8 @@ struct Actor {
     queued: VecDeque<Event<Launch, SpawnFailure>>,
     /// It is unregistered: the actor ends.
     done: bool,
+    /// A later daemon has its run: nothing is decided here any more.
+    handed_over: bool,
 }
 
 /// How a sub-process is ended where nobody says otherwise.
@@ -178,6 +180,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         punctual: Punctual::default(),
         queued: VecDeque::new(),
         done: false,
+        handed_over: false,
     };
     tokio::spawn(actor.run());
     handle
@@ -190,11 +193,16 @@ fn failure(operation: Operation, errno: i32, spec: &Spec) -> SpawnFailure {
 impl Actor {
     async fn run(mut self) {
         while !self.done
+            && !self.handed_over
             && let Some(event) = self.next_event().await
         {
             if let Some(event) = event {
                 self.advance(event);
             }
+        }
+        if self.handed_over {
+            // What it holds must not be given up before the daemon ends, nor what happens from here on be told by two.
+            std::future::pending::<()>().await;
         }
     }
 

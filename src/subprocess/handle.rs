@@ -115,7 +115,8 @@ impl SubProcessHandle {
         self.ask(|reply| Message::Adopt { adoption: Box::new(adoption), reply }).await?.map_err(CommandError::System)
     }
 
-    /// Descriptors of its run, if it has one, for a later daemon. A full mailbox is waited for.
+    /// Descriptors of its run, if it has one, for a later daemon. A full mailbox is waited for. Its actor decides nothing any more once it has
+    /// answered, and answers nobody else.
     pub async fn hand_over(&self) -> Option<HandedOver> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(Message::HandOver { reply }).await.ok()?;

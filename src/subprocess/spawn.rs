@@ -307,6 +307,12 @@ impl Spawner {
         }
     }
 
+    /// Goes on: the daemon does not leave them after all.
+    pub fn resume(&self) {
+        self.0.lock().paused = false;
+        self.0.ready.notify_all();
+    }
+
     /// The UUIDs of those that nobody has taken up: nothing of them has begun.
     pub fn waiting(&self) -> Vec<String> {
         self.0.lock().jobs.iter().map(|job| job.uuid.clone()).collect()

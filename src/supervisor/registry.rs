@@ -113,13 +113,25 @@ impl SupervisorHandle {
         self.0.leaving.borrow().is_some()
     }
 
-    /// Asks the daemon to leave. Who asks first says what becomes of the sub-processes.
-    pub fn leave(&self, children: ChildrenAtShutdown) {
+    /// Asks the daemon to leave. Who wants the sub-processes quit overrules who wants them kept, and not the other way round. Returns whether this
+    /// changed anything.
+    pub fn leave(&self, children: ChildrenAtShutdown) -> bool {
         self.0.leaving.send_if_modified(|leaving| {
-            let first = leaving.is_none();
-            leaving.get_or_insert(children);
-            first
-        });
+            let changes = match (&leaving, children) {
+                (None, _) | (Some(ChildrenAtShutdown::Keep), ChildrenAtShutdown::Quit) => true,
+                (Some(ChildrenAtShutdown::Keep), ChildrenAtShutdown::Keep) | (Some(ChildrenAtShutdown::Quit), _) => false,
+            };
+            if changes {
+                *leaving = Some(children);
+            }
+            changes
+        })
+    }
+
+    /// Resolves when somebody wants the sub-processes quit.
+    pub async fn asked_to_quit(&self) {
+        let mut leaving = self.0.leaving.subscribe();
+        drop(leaving.wait_for(|leaving| *leaving == Some(ChildrenAtShutdown::Quit)).await);
     }
 
     /// Resolves when somebody asked the daemon to leave, with what is to become of the sub-processes.

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use super::check;
-use super::limits::{Nofile, restore_nofile};
 
 /// The first of them (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
@@ -56,38 +55,39 @@ fn fitting(mut descriptors: Vec<(String, OwnedFd)>) -> Vec<(String, OwnedFd)> {
     descriptors
 }
 
-/// Executes a program in this process, which takes these, the first of them where they are too many, with [`take`], and is held to `nofile`. Nothing of this program may be running any more but the calling thread.
+/// Executes a program in this process, which takes these, the first of them where they are too many, with [`take`]. Nothing of this program may be running
+/// any more but the calling thread. Limits stay as they are: with a lower one on descriptors than it inherits, the program could open no library.
 ///
 /// # Errors
 /// The program cannot be executed; some descriptors of this process may have been closed by then, so it can do nothing but end.
-pub fn execute(
-    program: &Path,
-    arguments: &[OsString],
-    descriptors: Vec<(String, OwnedFd)>,
-    nofile: Option<Nofile>,
-) -> io::Result<Infallible> {
+pub fn execute(program: &Path, arguments: &[OsString], descriptors: Vec<(String, OwnedFd)>) -> io::Result<Infallible> {
     let descriptors = fitting(descriptors);
-    let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
-    let names: Vec<&str> = descriptors.iter().map(|(name, _)| name.as_str()).collect();
-    let names = names.join(":");
+    let beyond = FIRST + RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
     // First out of the way of the numbers that they get, then there.
-    let mut moved = Vec::with_capacity(descriptors.len());
-    for (_, fd) in &descriptors {
-        // SAFETY: fcntl with these arguments touches no memory of ours.
-        let high = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, FIRST + count) }.into())?;
-        moved.push(RawFd::try_from(high).map_err(io::Error::other)?);
+    let (mut names, mut moved) = (Vec::with_capacity(descriptors.len()), Vec::with_capacity(descriptors.len()));
+    for (name, fd) in descriptors {
+        let high = if fd.as_raw_fd() >= beyond {
+            fd.into_raw_fd()
+        } else {
+            // SAFETY: fcntl with these arguments touches no memory of ours.
+            match check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, beyond) }.into()) {
+                Ok(high) => RawFd::try_from(high).map_err(io::Error::other)?,
+                Err(_) => break, // there is no number left; without those that follow all goes on, too
+            }
+        };
+        names.push(name);
+        moved.push(high);
     }
-    std::mem::forget(descriptors); // their numbers may be overwritten now
+    let count = moved.len();
     for (target, source) in (FIRST..).zip(moved) {
         // SAFETY: whoever had the number has no thread any more to use it with; without O_CLOEXEC it stays open.
         check(unsafe { libc::dup3(source, target, 0) }.into())?;
     }
-    nofile.map(restore_nofile).transpose()?;
     let mut command = Command::new(program);
     if let Some((name, rest)) = arguments.split_first() {
         command.arg0(name).args(rest);
     }
-    command.env("LISTEN_PID", std::process::id().to_string()).env("LISTEN_FDS", count.to_string()).env("LISTEN_FDNAMES", names);
+    command.env("LISTEN_PID", std::process::id().to_string()).env("LISTEN_FDS", count.to_string()).env("LISTEN_FDNAMES", names.join(":"));
     Err(command.exec())
 }
 

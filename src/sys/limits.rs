@@ -48,8 +48,3 @@ pub fn raise_nofile() -> io::Result<Nofile> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(Nofile { soft, hard })
 }
-
-/// Gives this process back what it was started with, for a program that takes its place. Descriptors with higher numbers stay open.
-pub fn restore_nofile(Nofile { soft, hard }: Nofile) -> io::Result<()> {
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?)
-}

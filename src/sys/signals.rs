@@ -2,7 +2,8 @@
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
-/// Holds the signals back that ask the daemon for something, until [`release`]: none must end it before it listens. Call it before any thread is made.
+/// Holds the signals back that ask the daemon for something, until [`release`] in this thread: none must end it before it listens. They wait, over an
+/// execve(2), too. Call it before any thread is made; and again in a thread that has released them, where no other has.
 pub fn hold() -> nix::Result<()> {
     let mut held = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {

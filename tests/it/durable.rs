@@ -137,3 +137,55 @@ fn a_disk_that_becomes_read_only_stops_nothing() {
     daemon.replace();
     assert_eq!((daemon.view("web").pid, daemon.view("late").pid), (Some(web), late));
 }
+
+#[test]
+fn a_daemon_that_starts_on_a_read_only_disk_takes_over_and_heals() {
+    if !is_root() {
+        eprintln!("only root can mount a disk read-only: this is not tested");
+        return;
+    }
+    // What a file system is made that has found an error in itself; killed, the daemon leaves a write-ahead log, and one that leaves does not.
+    for killed in [true, false] {
+        let mut daemon = Daemon::start(SITE);
+        let web = daemon.execute("web").pid;
+        let _: View = daemon.call("register", json!({"name": "before", "cmd": ["sleep", "1000"]}));
+        if killed {
+            daemon.kill_alone();
+        } else {
+            daemon.signal(libc::SIGUSR1);
+            assert_eq!(daemon.leave_alone().code(), Some(0));
+        }
+        assert_eq!(daemon.path("state/procman.db-wal").exists(), killed);
+        let state = daemon.path("state").display().to_string();
+        let mount = format!("mount --bind {state} {state} && mount -o remount,bind,ro {state} && exec \"$@\"");
+        daemon.start_next_by(&["unshare", "--mount", "sh", "-c", &mount, "sh"]);
+        assert_eq!((daemon.view("web").pid, daemon.view("before").state), (Some(web), StateName::Stopped));
+        // What changes from here on only this daemon knows.
+        let refused = daemon.refusal("upgrade", json!({})).message;
+        assert!(["procman.db", "read-only", "goes on"].iter().all(|words| refused.contains(words)), "{refused}");
+        goes_on_and_heals(&mut daemon, "read-only", |daemon| {
+            let pid = daemon.pid().to_string();
+            let remount = ["--target", &pid, "--mount", "mount", "-o", "remount,bind,rw", &state];
+            assert!(Command::new("nsenter").args(remount).status().unwrap().success());
+        });
+        let late = daemon.view("late").pid;
+        daemon.replace();
+        assert_eq!((daemon.view("web").pid, daemon.view("late").pid), (Some(web), late));
+        assert_eq!((daemon.view("before").state, daemon.view("new").state), (StateName::Stopped, StateName::Stopped));
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_no_reason_to_give_up_for_good() {
+    if !is_root() {
+        eprintln!("only root can mount a disk read-only: this is not tested");
+        return;
+    }
+    let mount = "mkdir {dir}/state && mount -t tmpfs -o ro none {dir}/state && exec \"$@\"";
+    // The unit has systemd try again at this code, and not at the one for a directory that is not the daemon's.
+    for arguments in [&[][..], &["--check"]] {
+        let setup = Setup::new(SITE).wrapped(&["unshare", "--mount", "sh", "-c", mount, "sh"]);
+        let setup = arguments.iter().fold(setup, |setup, argument| setup.argument(argument));
+        setup.refused().assert(74, &["state", "Read-only", "daemon.state_dir"]);
+    }
+}

@@ -86,3 +86,5 @@ mod together;
 mod torment;
 #[cfg(test)]
 mod twelve;
+#[cfg(test)]
+mod upgrading;

@@ -2,7 +2,11 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use super::harness::{DEADLINE, Daemon, Setup};
+use procman::protocol::StateName;
+use procman::protocol::reply::{Executed, Pong};
+use serde_json::json;
+
+use super::harness::{DEADLINE, Daemon, Setup, until};
 
 struct Listening {
     socket: UnixDatagram,
@@ -107,4 +111,39 @@ fn a_stop_that_takes_long_asks_for_more_time() {
     listening.wait_for("STOPPING=1", 1);
     listening.wait_for("STATUS=1 sub-processes to quit", 1);
     assert!(listening.has_said("EXTEND_TIMEOUT_USEC="), "{:?}", listening.said);
+}
+
+#[test]
+fn a_service_manager_that_does_not_read_holds_nobody_up() {
+    let setup = Setup::new(WEB).env("NOTIFY_SOCKET", "{dir}/notify");
+    let mut listening = Listening::bind(&setup);
+    let daemon = setup.start();
+    daemon.wait_for_state("web", StateName::Running);
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let before = descriptors();
+    // A socket that nobody reads takes ten messages (`net.unix.max_dgram_qlen`).
+    for round in 1..=30 {
+        let _: Executed = daemon.call("restart", json!({"name": "web"}));
+        daemon.signal(libc::SIGHUP);
+        until("it was read again", || (daemon.read("log").matches("the configuration was read again").count() >= round).then_some(()));
+        assert!(daemon.call::<Pong>("ping", json!({})).pong);
+    }
+    assert!(descriptors() < before + 10, "descriptors that wait to be kept are those of what lives");
+    // Once somebody reads, all is said that still holds, and what is over is not.
+    listening.wait_for(&format!("FDNAME={}", daemon.view("web").uuid.unwrap()), 1);
+    let kept = listening.said.iter().filter(|line| *line == "FDSTORE=1").count();
+    assert!(kept < 20, "{:?}", listening.said);
+    daemon.stop();
+    listening.wait_for("STOPPING=1", 1);
+}
+
+#[test]
+fn one_that_never_reads_does_not_keep_it_from_leaving() {
+    let setup = Setup::new(WEB).env("NOTIFY_SOCKET", "{dir}/notify");
+    let _listening = Listening::bind(&setup);
+    let daemon = setup.start();
+    for _ in 0..20 {
+        let _: Executed = daemon.call("restart", json!({"name": "web"}));
+    }
+    daemon.stop();
 }

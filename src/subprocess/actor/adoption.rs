@@ -102,8 +102,18 @@ impl Actor {
         Ok(())
     }
 
-    /// Descriptors of what lives, for a later daemon: this one is about to go.
+    /// Descriptors of what lives, for a later daemon: this one is about to go, and decides nothing from here on. What was heard so far is acted upon
+    /// before; what comes later waits for the later daemon, in the kernel.
     pub(super) fn hand_over(&mut self) -> Option<HandedOver> {
+        let signs = self.live.as_mut().and_then(|live| live.vigil.as_mut()).map(Vigil::drain).unwrap_or_default();
+        for sign in signs {
+            let event = self.take_sign(sign);
+            self.queued.extend(event);
+        }
+        while let Some(event) = self.queued.pop_front() {
+            self.advance(event);
+        }
+        self.handed_over = true;
         let live = self.live.as_mut()?;
         let main = live.main.as_ref().and_then(|main| main.fd.get_ref().as_fd().try_clone_to_owned().ok());
         let notify = live.vigil.as_mut().and_then(Vigil::hand_over);

@@ -353,10 +353,17 @@ impl Daemon {
     /// Starts another one in the place of one that has ended.
     #[track_caller]
     pub(crate) fn start_next(&mut self) {
+        self.start_next_by(&[]);
+    }
+
+    /// The same, with a command in front of `procmand`, which must execute it.
+    #[track_caller]
+    pub(crate) fn start_next_by(&mut self, wrapper: &[&str]) {
         let config = self.path("procmand.toml");
         let log = || File::options().append(true).create(true).open(self.path("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_procmand"));
-        command.arg("--config").arg(config).env(VARIABLE, &self.marker.0).env("PROCMAN_LOG", "debug");
+        let words: Vec<&str> = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_procmand")]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg("--config").arg(config).env(VARIABLE, &self.marker.0).env("PROCMAN_LOG", "debug");
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         self.child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log()).spawn().unwrap();
         self.fd = PidFd::open(self.child.id()).unwrap();
