@@ -110,7 +110,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             say(&format!("warning: {warning}"));
         }
         prepare::check(&config)?;
-        say(&format!("{}: nothing is wrong, {} sub-processes", config.source.display(), config.processes.len()));
+        say(&format!("{}{}{} sub-processes", config.source.display(), prepare::NOTHING_IS_WRONG, config.processes.len()));
         return Ok(());
     }
     let kept = kept::take();

@@ -65,6 +65,9 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     Ok(Store::check(&config.state_dir)?)
 }
 
+/// What `procmand --check` says, among other words, where that is so: by it an earlier program knows that this one is fit to take over.
+pub const NOTHING_IS_WRONG: &str = ": nothing is wrong, ";
+
 impl Prepared {
     /// Takes it all, or nothing. `kept` is what an earlier daemon had somebody keep; `nofile` the soft limit on descriptors that children get in the
     /// place of the one that this process was started with.

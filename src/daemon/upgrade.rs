@@ -16,6 +16,7 @@ use crate::subprocess::{Launch, Spec};
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::readiness;
 
+use super::prepare::NOTHING_IS_WRONG;
 use super::successor::Successor;
 
 /// How long the check may take.
@@ -58,13 +59,26 @@ pub(super) async fn check(successor: &Successor, spawner: &Spawner, reaped: &Not
         drop(said.take(MOST_SAID).read_to_end(&mut text));
         String::from_utf8_lossy(&text).trim().to_owned()
     });
-    match ended {
-        Ok(ExitStatus::Exited(0)) => Ok(()),
-        Ok(status) => {
-            let said = said.await.unwrap_or_default();
-            Err(format!("{program} --check has left with {}, so it does not take over: {said}", status.returncode()))
-        }
+    let said = said.await.unwrap_or_default();
+    match ended.map(|status| verdict(status, &said)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => Err(format!("{program} {why}")),
         Err(error) => Err(cannot(&error)),
+    }
+}
+
+/// What speaks against a program whose `--check` has left so and said that.
+fn verdict(status: ExitStatus, said: &str) -> Result<(), String> {
+    let words = match said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ") {
+        words if words.is_empty() => "it said nothing".to_owned(),
+        words => format!("it said: {words}"),
+    };
+    // Many programs leave with 0, whatever they are asked.
+    let is_procmand = said.lines().any(|line| line.starts_with("procmand: ") && line.contains(NOTHING_IS_WRONG));
+    match status {
+        ExitStatus::Exited(0) if is_procmand => Ok(()),
+        ExitStatus::Exited(0) => Err(format!("is no procmand, or one that knows no --check; install it there ({words})")),
+        status => Err(format!("--check has left with {}, so it does not take over; {words}", status.returncode())),
     }
 }
 
@@ -75,5 +89,22 @@ async fn ended(fd: &AsyncFd<PidFd>) -> std::io::Result<ExitStatus> {
             Some(status) => return Ok(status),
             None => guard.clear_ready(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_procmand_that_finds_nothing_wrong_takes_over() {
+        let done = ExitStatus::Exited(0);
+        assert_eq!(verdict(done, "procmand: warning: x\nprocmand: /etc/p.toml: nothing is wrong, 3 sub-processes\n"), Ok(()));
+        for said in ["", "--check --config p.toml", "p.toml: nothing is wrong", "procmand 0.1.0"] {
+            assert!(verdict(done, said).unwrap_err().contains("is no procmand"), "{said}");
+        }
+        let refused = verdict(ExitStatus::Exited(78), "procmand: p.toml:3: no key\n\nprocmand: p.toml:4: twice\n").unwrap_err();
+        assert!(refused.ends_with("it said: procmand: p.toml:3: no key; procmand: p.toml:4: twice"), "{refused}");
+        assert!(verdict(ExitStatus::Exited(1), "").unwrap_err().ends_with("it said nothing"));
     }
 }

@@ -165,7 +165,7 @@ impl Upkeep for Keeper {
         let work = async move {
             let Kept { successor, supervisor, spawner, reaped, store, upgrading, turn, .. } = &*keeper.0;
             let _turn = turn.lock().await;
-            let refused = |why: String| WireError::bad_request(format!("upgrade: {why}; this daemon goes on"));
+            let refused = |why: String| WireError::bad_request(format!("upgrade: this daemon goes on; {why}"));
             let successor = successor.as_ref().ok_or_else(|| refused("it is not known where the program of this daemon is".to_owned()))?;
             if supervisor.is_leaving() {
                 return Err(refusals::shutting_down());

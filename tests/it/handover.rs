@@ -109,6 +109,7 @@ fn a_program_that_is_not_fit_does_not_take_over() {
     for (content, words) in [
         (&b"#!/bin/sh\necho 'I do not know this configuration' >&2\nexit 78\n"[..], "I do not know this configuration"),
         (&b"not a program\n"[..], "cannot be run"),
+        (&b"#!/bin/sh\nexit 0\n"[..], "is no procmand"),
     ] {
         install(&daemon, content);
         let error = daemon.refusal("upgrade", json!({}));
