@@ -12,7 +12,7 @@ use crate::protocol::definition::Definition;
 use crate::protocol::event;
 use crate::protocol::reply::{AuditEntry, PastRun, Replay};
 use crate::protocol::{CommandName, Name, StateName, WireError};
-use crate::store::{self, History, SetAside, Store};
+use crate::store::{self, History, SetAside, StateDir, Store};
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::report::RunRecord;
 use crate::subprocess::{Notice, Reporter, SubProcessHandle};
@@ -49,15 +49,24 @@ pub fn tell_set_aside(telemetry: &Telemetry, set_aside: &SetAside) {
 }
 
 /// Tells of the store.
-pub struct StoreWatcher(pub Telemetry);
+pub struct StoreWatcher {
+    /// What is told of it.
+    pub telemetry: Telemetry,
+    /// Where it is.
+    pub state_dir: Arc<StateDir>,
+}
 
 impl store::Watcher for StoreWatcher {
     fn notice(&self, notice: &store::Notice<'_>) {
         match *notice {
-            store::Notice::Trouble { problem } => self.0.emit(Event::StoreTrouble { problem }),
-            store::Notice::Healed { lost_audit, lost_history } => self.0.emit(Event::StoreHealed { lost_audit, lost_history }),
-            store::Notice::SetAside { set_aside } => tell_set_aside(&self.0, set_aside),
+            store::Notice::Trouble { problem } => self.telemetry.emit(Event::StoreTrouble { problem }),
+            store::Notice::Healed { lost_audit, lost_history } => self.telemetry.emit(Event::StoreHealed { lost_audit, lost_history }),
+            store::Notice::SetAside { set_aside } => tell_set_aside(&self.telemetry, set_aside),
         }
+    }
+
+    fn hold(&self) -> Result<(), String> {
+        self.state_dir.hold().map_err(|error| error.to_string())
     }
 }
 

@@ -100,7 +100,7 @@ pub struct Rest {
     pub(super) store: Store,
     pub(super) spawner: Spawner,
     pub(super) depository: Arc<Depository>,
-    pub(super) state_dir: StateDir,
+    pub(super) state_dir: Arc<StateDir>,
     /// What this process was started with.
     pub(super) nofile: Option<Nofile>,
     /// The program that takes over in this process, and what it gets.

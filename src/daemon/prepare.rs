@@ -41,7 +41,7 @@ pub struct Prepared {
     pub(super) groups: Option<KeptGroups>,
     /// Removed on the way out, before the state directory is given up.
     pub(super) socket_files: Vec<SocketFile>,
-    pub(super) state_dir: StateDir,
+    pub(super) state_dir: Arc<StateDir>,
     /// Ends with the last socket.
     pub(super) _context: zmq::Context,
 }
@@ -72,7 +72,7 @@ impl Prepared {
     /// Takes it all, or nothing. `kept` is what an earlier daemon had somebody keep; `nofile` the soft limit on descriptors that children get in the
     /// place of the one that this process was started with.
     pub fn take(config: Config, mut kept: HashMap<String, OwnedFd>, nofile: Option<u64>) -> Result<Self, StartError> {
-        let state_dir = StateDir::take(&config.state_dir, kept.remove(LOCK))?;
+        let state_dir = Arc::new(StateDir::take(&config.state_dir, kept.remove(LOCK))?);
         let looked = |source| StartError::System { what: "cannot look at the state directory", source };
         let id = state_dir.id().map_err(looked)?;
         let owner = Owner::new(&id, &state_dir.path().canonicalize().map_err(looked)?);

@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,7 +20,7 @@ use crate::protocol::definition::Definition;
 use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{EndedBy, Name, Origin, StateName};
 use crate::status::Monitor;
-use crate::store::{Farewell, History, InMemory, Opened, RunRow, Store};
+use crate::store::{Farewell, History, InMemory, Opened, RunRow, StateDir, Store};
 use crate::subprocess::actor::Shared;
 use crate::subprocess::containment::Containment;
 use crate::subprocess::published::unix_seconds;
@@ -117,7 +116,7 @@ impl Prepared {
         let monitor = Monitor::new(forest.clone(), uuid.clone()).map_err(system("cannot read this process in /proc"))?;
         let feed = Feed::new(&uuid);
         let telemetry = telemetry.publishing(feed.clone());
-        let Opened { store, mut recovered } = open_store(state_dir.path(), telemetry.clone()).await?;
+        let Opened { store, mut recovered } = open_store(&state_dir, telemetry.clone()).await?;
         let history = Arc::new(InMemory::default());
         recovered.history.iter().for_each(|run| history.append(run.clone()));
         let bridge = Bridge { telemetry: telemetry.clone(), feed: feed.clone(), history, store: store.clone() };
@@ -426,9 +425,13 @@ async fn start_all(supervisor: &SupervisorHandle, autostart: Vec<SubProcessHandl
 }
 
 /// Opens what is written, off the runtime's threads.
-async fn open_store(state_dir: &Path, telemetry: Telemetry) -> Result<Opened, StartError> {
-    let (directory, watcher) = (state_dir.to_owned(), Arc::new(StoreWatcher(telemetry)));
-    let opened = tokio::task::spawn_blocking(move || Store::open(&directory, watcher)).await;
+async fn open_store(state_dir: &Arc<StateDir>, telemetry: Telemetry) -> Result<Opened, StartError> {
+    let state_dir = state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let watcher = StoreWatcher { telemetry, state_dir: state_dir.clone() };
+        Store::open(state_dir.path(), Arc::new(watcher))
+    })
+    .await;
     Ok(opened.map_err(io::Error::other).map_err(system("cannot open the database"))??)
 }
 

@@ -33,6 +33,15 @@ const LEAVE: Duration = Duration::from_secs(10);
 pub trait Watcher: Send + Sync + 'static {
     /// Called on a thread of the store.
     fn notice(&self, notice: &Notice<'_>);
+
+    /// Whether the directory is the daemon's, which is asked before its database is opened again: somebody may have made it anew meanwhile. Called on a
+    /// thread of the store, which waits.
+    ///
+    /// # Errors
+    /// It is another daemon's, in words for people.
+    fn hold(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// What becomes of the store.

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -13,6 +14,9 @@ use nix::fcntl::{Flock, FlockArg};
 fn is_of_the_disk(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EROFS | libc::ENOSPC | libc::EDQUOT | libc::EIO))
 }
+
+/// The file that is locked.
+const LOCK: &str = "lock";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,52 +51,34 @@ pub enum StateDirError {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Mutex<Option<Flock<File>>>,
 }
 
 impl StateDir {
     /// Makes the directory where it is missing, and takes it: flock(2) on its file `lock`, which the kernel gives back however the daemon ends. `kept`
     /// is the lock that an earlier daemon handed over in this process. Where an earlier daemon was, it can be taken without writing.
     pub fn take(path: &Path, kept: Option<OwnedFd>) -> Result<Self, StateDirError> {
-        let unwritable = |source: io::Error| match is_of_the_disk(&source) {
-            true => StateDirError::Disk { path: path.to_owned(), source },
-            false => StateDirError::Unwritable { path: path.to_owned(), source },
-        };
-        DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unwritable)?;
-        let open = || match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("lock")) {
-            // What matters is the lock, which needs no writing.
-            Err(error) if is_of_the_disk(&error) => File::open(path.join("lock")).map_err(|_| error),
-            opened => opened,
-        };
-        let is_it = |file: &File| -> io::Result<bool> {
-            let (kept, there) = (file.metadata()?, std::fs::metadata(path.join("lock"))?);
-            Ok((kept.dev(), kept.ino()) == (there.dev(), there.ino()))
-        };
+        DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(|source| unwritable(path, source))?;
         // What is locked through the same open file is locked already, and not refused.
-        let file = match kept.map(File::from).filter(|file| is_it(file).unwrap_or(false)) {
-            Some(kept) => kept,
-            None => open().map_err(unwritable)?,
-        };
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut text = String::new();
-                // Only for the message: whoever holds it may be just about to write its PID.
-                drop(Read::by_ref(&mut file).take(32).read_to_string(&mut text));
-                return Err(StateDirError::Held { path: path.to_owned(), pid: text.trim().parse().ok() });
-            }
-            Err((_, errno)) => return Err(unwritable(errno.into())),
-        };
-        let note = |file: &mut File| -> io::Result<()> {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())
-        };
-        if let Err(error) = note(&mut lock) {
-            // It only helps to find the holder; what is wrong with the disk the store tells.
-            tracing::debug!(path = %path.display(), %error, "the PID of this daemon is not noted in its state directory");
+        let kept = kept.map(File::from).filter(|kept| is_lock_of(path, kept).unwrap_or(false));
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock(path, kept)?)) })
+    }
+
+    /// Takes it once more where somebody has made it anew since, as an operator does that was told that it is gone.
+    ///
+    /// # Errors
+    /// Another daemon was faster. That it is not there, or cannot be used, is none: whoever uses it will see.
+    pub fn hold(&self) -> Result<(), StateDirError> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_none_or(|held| is_lock_of(&self.path, held).unwrap_or(false)) || !self.path.is_dir() {
+            return Ok(());
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        match lock(&self.path, None) {
+            Ok(lock) => *held = Some(lock),
+            Err(error @ StateDirError::Held { .. }) => return Err(error),
+            Err(error) => tracing::debug!(%error, "the state directory was made anew, and is not locked"),
+        }
+        Ok(())
     }
 
     /// What can be seen beforehand of why the directory could not be taken, because of the disk; changes nothing.
@@ -101,7 +87,7 @@ impl StateDir {
     /// The disk is out of order, and there is nothing to hold.
     pub fn check(path: &Path) -> Result<(), StateDirError> {
         let disk = |source| StateDirError::Disk { path: path.to_owned(), source };
-        match File::open(path.join("lock")) {
+        match File::open(path.join(LOCK)) {
             Err(error) if is_of_the_disk(&error) => Err(disk(error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => match nix::unistd::access(path, nix::unistd::AccessFlags::W_OK) {
                 Err(nix::errno::Errno::EROFS) => Err(disk(nix::errno::Errno::EROFS.into())),
@@ -121,9 +107,10 @@ impl StateDir {
     }
 
     /// The lock, still held, for the daemon that takes over in this process. `None` where it cannot be handed over: it is given back then.
-    pub fn into_lock(self) -> Option<OwnedFd> {
-        let fd = self._lock.as_fd().try_clone_to_owned().ok()?;
-        std::mem::forget(self._lock); // dropped, it would be unlocked for both
+    pub fn into_lock(&self) -> Option<OwnedFd> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let fd = lock.as_fd().try_clone_to_owned().ok()?;
+        std::mem::forget(lock); // dropped, it would be unlocked for both
         Some(fd)
     }
 
@@ -131,6 +118,52 @@ impl StateDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn unwritable(path: &Path, source: io::Error) -> StateDirError {
+    match is_of_the_disk(&source) {
+        true => StateDirError::Disk { path: path.to_owned(), source },
+        false => StateDirError::Unwritable { path: path.to_owned(), source },
+    }
+}
+
+/// Whether this is the file that is to be locked there now.
+fn is_lock_of(path: &Path, file: &File) -> io::Result<bool> {
+    let (held, there) = (file.metadata()?, std::fs::metadata(path.join(LOCK))?);
+    Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
+}
+
+/// Locks the file in this directory, which is made where it is missing, or the one that was locked before.
+fn lock(path: &Path, kept: Option<File>) -> Result<Flock<File>, StateDirError> {
+    let open = || match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join(LOCK)) {
+        // What matters is the lock, which needs no writing.
+        Err(error) if is_of_the_disk(&error) => File::open(path.join(LOCK)).map_err(|_| error),
+        opened => opened,
+    };
+    let file = match kept {
+        Some(kept) => kept,
+        None => open().map_err(|source| unwritable(path, source))?,
+    };
+    let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut text = String::new();
+            // Only for the message: whoever holds it may be just about to write its PID.
+            drop(Read::by_ref(&mut file).take(32).read_to_string(&mut text));
+            return Err(StateDirError::Held { path: path.to_owned(), pid: text.trim().parse().ok() });
+        }
+        Err((_, errno)) => return Err(unwritable(path, errno.into())),
+    };
+    let note = |file: &mut File| -> io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    if let Err(error) = note(&mut lock) {
+        // It only helps to find the holder; what is wrong with the disk the store tells.
+        tracing::debug!(path = %path.display(), %error, "the PID of this daemon is not noted in its state directory");
+    }
+    Ok(lock)
 }
 
 #[cfg(test)]
@@ -146,6 +179,26 @@ mod tests {
         assert!(matches!(&error, StateDirError::Held { pid: Some(pid), .. } if *pid == std::process::id()), "{error}");
         drop(held);
         assert_eq!(StateDir::take(&path, None).unwrap().path(), path);
+    }
+
+    #[test]
+    fn one_that_was_made_anew_is_held_by_one_at_a_time_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let held = StateDir::take(&path, None).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        held.hold().unwrap();
+        assert!(!path.exists(), "it is not made again unasked");
+        std::fs::create_dir(&path).unwrap();
+        held.hold().unwrap();
+        assert!(matches!(StateDir::take(&path, None), Err(StateDirError::Held { .. })));
+        // Another one is faster.
+        std::fs::remove_dir_all(&path).unwrap();
+        let other = StateDir::take(&path, None).unwrap();
+        assert!(matches!(held.hold(), Err(StateDirError::Held { .. })));
+        drop(other);
+        held.hold().unwrap();
+        assert!(matches!(StateDir::take(&path, None), Err(StateDirError::Held { .. })));
     }
 
     #[test]

@@ -176,6 +176,9 @@ impl Writer {
 
     /// Tries once more.
     fn open_again(&mut self) {
+        if let Err(why) = self.watcher.hold() {
+            return self.failed(Failure::hindered(why, "end one of the two"), None);
+        }
         let may_set_aside = self.last_aside.is_none_or(|last| last.elapsed() >= ASIDE_AGAIN);
         self.exchange.desk().committing = Some(Instant::now());
         let opened = match &self.carried {

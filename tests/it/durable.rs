@@ -189,3 +189,17 @@ fn a_disk_that_cannot_be_read_is_no_reason_to_give_up_for_good() {
         setup.refused().assert(74, &["state", "Read-only", "daemon.state_dir"]);
     }
 }
+
+#[test]
+fn a_state_directory_that_is_made_again_is_still_held() {
+    let daemon = Daemon::start(SITE);
+    let pid = daemon.execute("web").pid;
+    fs::remove_dir_all(daemon.path("state")).unwrap();
+    until("it is noticed", || problem(&daemon));
+    fs::create_dir(daemon.path("state")).unwrap();
+    until("it heals", || problem(&daemon).is_none().then_some(()));
+    let mut second = Command::new(env!("CARGO_BIN_EXE_procmand"));
+    let output = second.arg("--config").arg(daemon.path("procmand.toml")).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert_eq!(daemon.view("web").pid, Some(pid));
+}
