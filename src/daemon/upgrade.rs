@@ -78,7 +78,9 @@ fn verdict(status: ExitStatus, said: &str) -> Result<(), String> {
     match status {
         ExitStatus::Exited(0) if is_procmand => Ok(()),
         ExitStatus::Exited(0) => Err(format!("is no procmand, or one that knows no --check; install it there ({words})")),
-        status => Err(format!("--check has left with {}, so it does not take over; {words}", status.returncode())),
+        status @ (ExitStatus::Exited(_) | ExitStatus::Signalled { .. }) => {
+            Err(format!("--check has left with {}, so it does not take over; {words}", status.returncode()))
+        }
     }
 }
 
