@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use procman::protocol::reply::{Ended, NamedProcess, PastRun, View, ViewWithStatus};
+use procman::protocol::reply::{Ended, NamedProcess, PastRun, Reloaded, View, ViewWithStatus};
 use procman::protocol::{Cause, EndedBy, StateName, Wanted};
 use serde_json::{Value, json};
 
@@ -190,6 +190,80 @@ fn an_end_that_was_begun_is_brought_to_an_end() {
     assert_ne!(view.pid, Some(before));
     assert_eq!(history(&daemon, "restart")[0].ended_by, EndedBy::Restart);
     let _: Ended = daemon.call("quit", json!({"name": "restart", "timeout": 0}));
+}
+
+/// One that takes its time to end, as long as there is a file `busy` in the directory.
+fn slow(name: &str, keys: &str) -> String {
+    let program = "trap \"while [ -e {dir}/busy ]; do sleep 0.02; done; exit\" TERM; touch {dir}/up-$NAME; while :; do sleep 0.02; done";
+    process(name, &format!("cmd = ['sh', '-c', '{program}']\nenv = {{ NAME = '{name}' }}\nstop_timeout = 600\n{keys}"))
+}
+
+/// Which of them have another process than before.
+fn started_anew(daemon: &Daemon, before: &[(&str, u32)]) {
+    for (name, pid) in before {
+        let view = daemon.wait_for(name, |view| view.state == StateName::Running && view.pid != Some(*pid));
+        assert_eq!((view.wanted, view.restarts), (Wanted::Up, 0), "{name}");
+    }
+}
+
+/// Two that are ended one after the other, the first of which is just ending, and one that is ended already; the daemon is killed then.
+fn killed_amid(change: impl FnOnce(&Daemon)) -> (Daemon, Vec<(&'static str, u32)>) {
+    let group = "group = 'site'\n";
+    let all = [slow("under", group), slow("over", &format!("{group}requires = ['under']")), sleeper("quick", group), sleeper("other", "")];
+    let mut daemon = Daemon::start(&all.concat());
+    let before: Vec<(&str, u32)> = ["under", "over", "quick", "other"].map(|name| (name, daemon.execute(name).pid)).to_vec();
+    until("they are set", || (daemon.path("up-under").exists() && daemon.path("up-over").exists()).then_some(()));
+    fs::write(daemon.path("busy"), "").unwrap();
+    change(&daemon);
+    daemon.wait_for_state("quick", StateName::Stopped);
+    daemon.wait_for_state("over", StateName::Stopping);
+    assert_eq!(daemon.view("under").state, StateName::Running, "its turn has not come");
+    daemon.replace();
+    fs::remove_file(daemon.path("busy")).unwrap();
+    (daemon, before)
+}
+
+#[test]
+fn a_restart_of_several_is_carried_out_by_the_next_daemon() {
+    let (daemon, before) = killed_amid(|daemon| {
+        let peer = super::harness::Peer::connect(zmq::REQ, &daemon.endpoint());
+        peer.send(&[super::harness::frame(&json!({"command": "restart", "group": "site"}))]);
+        daemon.wait_for_state("over", StateName::Stopping);
+    });
+    started_anew(&daemon, &before[..3]);
+    assert_eq!(daemon.view("other").pid, Some(before[3].1));
+    for name in ["under", "over", "quick"] {
+        assert_eq!(history(&daemon, name).len(), 1, "{name} was ended once");
+    }
+}
+
+#[test]
+fn the_restarts_of_a_reload_are_carried_out_by_the_next_daemon() {
+    let (daemon, before) = killed_amid(|daemon| {
+        let all =
+            [slow("under", "nice = 1"), slow("over", "requires = ['under']\nnice = 1"), sleeper("quick", "nice = 1"), sleeper("other", "")];
+        daemon.rewrite(&all.concat());
+        let done: Reloaded = daemon.call("reload", json!({}));
+        assert_eq!(done.restarted.len(), 3);
+    });
+    started_anew(&daemon, &before[..3]);
+    assert_eq!(daemon.view("other").pid, Some(before[3].1));
+}
+
+#[test]
+fn a_quit_amid_a_restart_of_several_holds_for_the_next_daemon_too() {
+    let (daemon, before) = killed_amid(|daemon| {
+        let peers = [json!({"command": "restart", "group": "site"}), json!({"command": "quit", "name": "over"})].map(|request| {
+            let peer = super::harness::Peer::connect(zmq::REQ, &daemon.endpoint());
+            peer.send(&[super::harness::frame(&request)]);
+            daemon.wait_for_state("over", StateName::Stopping);
+            peer
+        });
+        daemon.wait_for("over", |view| view.wanted == Wanted::Down);
+        drop(peers);
+    });
+    started_anew(&daemon, &[before[0], before[2]]);
+    daemon.wait_for_state("over", StateName::Stopped);
 }
 
 #[test]

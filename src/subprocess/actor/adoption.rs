@@ -76,8 +76,19 @@ impl Actor {
         let main = held.map(|fd| Main { fd, _guard: self.shared.mains.claim(identity.pid) });
         let leases = streams::leases(self.shared.spawner.outputs(), &self.spec);
         let oom = group.as_ref().is_some_and(|group| group.oom_killed());
-        self.live =
-            Some(Live { uuid, identity, main, ender: None, vigil, refusal: None, stop_request: None, group, _leases: leases, _root: root });
+        self.live = Some(Live {
+            uuid,
+            identity,
+            main,
+            ender: None,
+            vigil,
+            refusal: None,
+            stop_request: None,
+            ending: None,
+            group,
+            _leases: leases,
+            _root: root,
+        });
 
         let overdue = ending.is_some_and(|(by, _)| by == EndedBy::StartTimeout);
         let found = match recorded {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::output::Lease;
 use crate::procfs::{self, Identity, Root};
-use crate::protocol::Origin;
+use crate::protocol::{EndedBy, Origin};
 use crate::sys::crash;
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::reaper::MainGuard;
@@ -45,6 +45,8 @@ pub(super) struct Live {
     pub(super) refusal: Option<String>,
     /// The definition's request to stop, while it is being made.
     pub(super) stop_request: Option<BoxFuture<'static, Result<(), String>>>,
+    /// What is written down of its end: by whom, and whether a start is to follow.
+    pub(super) ending: Option<(EndedBy, bool)>,
     /// Its control group, where it has one.
     pub(super) group: Option<Arc<RunGroup>>,
     /// Keeps its logs looked after.

@@ -23,8 +23,21 @@ fn way(timeout: u64, request: bool) -> StopWay {
 #[derive(Clone, Debug)]
 enum Action {
     Execute,
-    Quit { timeout: u64, request: bool },
-    Restart { timeout: u64, request: bool },
+    Quit {
+        timeout: u64,
+        request: bool,
+    },
+    Restart {
+        timeout: u64,
+        request: bool,
+    },
+    /// It is to be ended and started with others; its turn to end comes; its turn to start comes.
+    IsToRestart,
+    EndsWithOthers {
+        timeout: u64,
+        request: bool,
+    },
+    StartsWithOthers,
     SpawnSucceeds,
     SpawnFails,
     SpawnIsWithdrawn,
@@ -53,6 +66,9 @@ fn action() -> impl Strategy<Value = Action> {
         4 => Just(Action::Execute),
         3 => (0u64..8, any::<bool>()).prop_map(|(timeout, request)| Action::Quit { timeout, request }),
         2 => (0u64..8, any::<bool>()).prop_map(|(timeout, request)| Action::Restart { timeout, request }),
+        1 => Just(Action::IsToRestart),
+        1 => (0u64..8, any::<bool>()).prop_map(|(timeout, request)| Action::EndsWithOthers { timeout, request }),
+        2 => Just(Action::StartsWithOthers),
         4 => Just(Action::SpawnIsWithdrawn),
         3 => Just(Action::GetsReady),
         1 => (0u64..100).prop_map(Action::WantsTime),
@@ -214,6 +230,23 @@ impl World {
                 self.told_to_rest = true;
                 self.give(Event::Quit { token: Some(token), way: way(*timeout, *request), by: EndedBy::Quit });
             }
+            Action::IsToRestart => {
+                self.give(Event::ToRestart);
+                assert_eq!(self.machine.wanted(), Wanted::Up);
+            }
+            Action::EndsWithOthers { timeout, request } => {
+                let token = self.token();
+                self.told_to_rest = true;
+                self.give(Event::EndToStart { token, way: way(*timeout, *request) });
+            }
+            Action::StartsWithOthers => {
+                let token = self.token();
+                let main_has_ended = self.machine.state() == StateName::Stopping && self.machine.run().is_none();
+                if !self.machine.withdrawn && (main_has_ended || self.machine.is_at_rest() || self.machine.next_start().is_some()) {
+                    self.told_to_rest = false;
+                }
+                self.give(Event::Execute { token, launch: 3, origin: Origin::Restart });
+            }
             Action::SpawnIsWithdrawn if self.spawning && self.withdrawing => {
                 (self.spawning, self.withdrawing, self.counting) = (false, false, false);
                 self.spawned += 1;
@@ -356,6 +389,60 @@ impl World {
     }
 }
 
+/// One that runs and is to be restarted with others.
+fn about_to_restart() -> World {
+    let mut world = world(RestartPolicy::Never);
+    run(&mut world);
+    world.act(&Action::IsToRestart);
+    assert_eq!((world.machine.state(), world.machine.ending()), (StateName::Running, Some((EndedBy::Restart, true))));
+    world
+}
+
+fn dies(world: &mut World) {
+    for action in [Action::MainDies(ExitStatus::Exited(0)), Action::MainIsReaped, Action::TreeVanishes] {
+        world.act(&action);
+    }
+}
+
+#[test]
+fn one_that_is_restarted_with_others_is_wanted_up_all_along() {
+    let mut world = about_to_restart();
+    world.act(&Action::EndsWithOthers { timeout: 5, request: false });
+    assert_eq!((world.machine.ending(), world.machine.wanted()), (Some((EndedBy::Restart, true)), Wanted::Up));
+    dies(&mut world);
+    assert_eq!((world.machine.state(), world.machine.wanted()), (StateName::Stopped, Wanted::Up), "the others are still ending");
+    world.act(&Action::StartsWithOthers);
+    world.act(&Action::SpawnSucceeds);
+    assert_eq!((world.machine.state(), world.machine.ending()), (StateName::Running, None));
+}
+
+#[test]
+fn a_quit_that_comes_amid_a_restart_with_others_holds() {
+    let quit = || Action::Quit { timeout: 5, request: false };
+    let ends = || Action::EndsWithOthers { timeout: 5, request: false };
+    for actions in [vec![quit(), ends()], vec![ends(), quit()]] {
+        let mut world = about_to_restart();
+        actions.iter().for_each(|action| world.act(action));
+        assert_eq!(world.machine.ending().map(|(_, then_start)| then_start), Some(false));
+        dies(&mut world);
+        world.act(&Action::StartsWithOthers);
+        assert_eq!((world.machine.state(), world.machine.wanted()), (StateName::Stopped, Wanted::Down), "{actions:?}");
+        // That word is used up.
+        world.act(&Action::StartsWithOthers);
+        assert_eq!(world.machine.state(), StateName::Starting);
+    }
+}
+
+#[test]
+fn what_cannot_be_ended_is_not_to_be_started_either() {
+    let mut world = about_to_restart();
+    world.act(&Action::EndsWithOthers { timeout: 0, request: false });
+    for action in [Action::DeadlineComes, Action::DeadlineComes, Action::SurvivorsAreCounted] {
+        world.act(&action);
+    }
+    assert_eq!((world.machine.ending(), world.machine.wanted()), (Some((EndedBy::Restart, false)), Wanted::Down));
+}
+
 #[test]
 fn what_ended_while_nobody_looked_is_lost_and_a_failure() {
     for (restart, expected) in [(RestartPolicy::Never, StateName::Lost), (RestartPolicy::OnFailure, StateName::Backoff)] {
@@ -435,7 +522,7 @@ proptest! {
     }
 
     #[test]
-    fn no_stray_event_breaks_it(policy in policy(), strays in proptest::collection::vec((0..15, 0u64..9), 1..40)) {
+    fn no_stray_event_breaks_it(policy in policy(), strays in proptest::collection::vec((0..17, 0u64..9), 1..40)) {
         let mut machine: Machine<Launch, Failure> = Machine::new(policy, STOP, 0);
         let mut now = Instant::now();
         for (kind, n) in strays {
@@ -455,6 +542,8 @@ proptest! {
                 11 => Event::MainMoved { pid: 8 },
                 12 => Event::Unhealthy,
                 13 => Event::StopRequestFailed,
+                14 => Event::ToRestart,
+                15 => Event::EndToStart { token: Token(n), way: way(n, n > 4) },
                 _ => Event::Restart { token: Token(n), launch: 1, way: way(0, n > 4) },
             };
             let _ = machine.handle(event, now, 0.5);
