@@ -177,7 +177,12 @@ impl Service {
     }
 
     async fn do_it(&self, command: Command, request_id: Option<&RequestId>) -> Answer {
+        let undoes = undoes_something(command.name());
         let answer = AssertUnwindSafe(self.carry_out(command, request_id)).catch_unwind().await;
+        if undoes {
+            // Whoever was told that it is stopped must not find it running again, because the daemon was killed right behind its answer.
+            self.neighbours.definitions.settled().await;
+        }
         answer.unwrap_or_else(|_| Err(refusals::internal("the command failed half-way")))
     }
 
@@ -216,6 +221,39 @@ impl Service {
             tracing::error!(%error, "cannot encode a refusal");
             Vec::new()
         })
+    }
+}
+
+/// Whether a later daemon could take back what this one has done and answered, if it did not find that written down. A start is written down before it
+/// is made, and a signal is no state.
+const fn undoes_something(command: CommandName) -> bool {
+    match command {
+        CommandName::Register
+        | CommandName::Unregister
+        | CommandName::Quit
+        | CommandName::Reap
+        | CommandName::Restart
+        | CommandName::Reload => true,
+        CommandName::Execute
+        | CommandName::Signal
+        | CommandName::Upgrade
+        | CommandName::Shutdown
+        | CommandName::Ping
+        | CommandName::Info
+        | CommandName::List
+        | CommandName::Status
+        | CommandName::Zombies
+        | CommandName::Processes
+        | CommandName::ProcessInfo
+        | CommandName::IsProcessRunning
+        | CommandName::IsRunning
+        | CommandName::Exists
+        | CommandName::Returncode
+        | CommandName::Children
+        | CommandName::Events
+        | CommandName::History
+        | CommandName::Audit
+        | CommandName::Logs => false,
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Bridge {
     pub store: Store,
 }
 
-/// How long an answer about the past waits for that to be written down: a daemon that is killed must not be followed by one that tells otherwise.
+/// How long an answer waits for what it tells to be written down: a daemon that is killed must not be followed by one that tells otherwise.
 const WRITTEN: Duration = Duration::from_secs(1);
 
 /// Tells of a database that was damaged.
@@ -133,6 +133,12 @@ impl Definitions for Bridge {
         async move { drop(committed.await) }.boxed()
     }
 
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        let written = self.store.settled();
+        // What is wrong with the disk is told elsewhere. Once it is known nobody waits.
+        async move { drop(tokio::time::timeout(WRITTEN, written).await) }.boxed()
+    }
+
     fn trouble(&self) -> Option<String> {
         self.store.problem()
     }
@@ -145,9 +151,9 @@ impl Records for Bridge {
 
     fn history(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Vec<Arc<PastRun>>> {
         let runs = self.history.query(name, limit);
-        let written = self.store.settled();
+        let written = self.settled();
         async move {
-            drop(tokio::time::timeout(WRITTEN, written).await); // what is wrong with the disk is told elsewhere
+            written.await;
             runs
         }
         .boxed()
