@@ -6,7 +6,7 @@
 //! - [`repeats`]: what was asked before, pure; `once`: nothing of that is done twice;
 //! - [`upkeep`]: what only the daemon itself can do;
 //! - [`authorize`]: which role each command needs;
-//! - [`caller`]: who asks; [`audit`]: who had what changed;
+//! - [`caller`]: who asks; [`audit`]: who had what changed, and the answer of `audit`;
 //! - [`refusals`]: every error of the rooms below, translated once into the protocol's codes.
 
 pub mod answers;

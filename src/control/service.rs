@@ -97,6 +97,9 @@ const HOST_QUESTIONS: usize = 4;
 /// How many questions for logs may be worked on at a time: each reads at most a MiB, and may unpack as much.
 const LOG_QUESTIONS: usize = 4;
 
+/// How many questions for the audit trail may be worked on at a time: each reads up to all of it from the disk.
+const AUDIT_QUESTIONS: usize = 2;
+
 /// Everything a command may need.
 pub struct Service {
     pub(super) supervisor: SupervisorHandle,
@@ -106,6 +109,7 @@ pub struct Service {
     pub(super) neighbours: Neighbours,
     pub(super) outputs: Outputs,
     pub(super) log_questions: Arc<Semaphore>,
+    pub(super) audit_questions: Arc<Semaphore>,
     max_request_bytes: usize,
     once: Once,
 }
@@ -131,7 +135,9 @@ impl Service {
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
-        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, max_request_bytes, once: Once::default() }
+        let audit_questions = Arc::new(Semaphore::new(AUDIT_QUESTIONS));
+        let once = Once::default();
+        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, audit_questions, max_request_bytes, once }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.
