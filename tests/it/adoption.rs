@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use procman::protocol::reply::{Ended, NamedProcess, PastRun, Reloaded, View, ViewWithStatus};
+use procman::protocol::event::Event;
+use procman::protocol::reply::{Ended, NamedProcess, PastRun, Reloaded, Replay, View, ViewWithStatus};
 use procman::protocol::{Cause, EndedBy, StateName, Wanted};
 use serde_json::{Value, json};
 
@@ -100,6 +101,51 @@ fn what_ended_meanwhile_is_told_and_the_policy_decides() {
     daemon.replace();
     assert_eq!(daemon.view("once").returncode, view_of(&history(&daemon, "once")));
     assert_eq!((history(&daemon, "once").len(), history(&daemon, "again").len()), (1, 1));
+}
+
+/// What the daemon has told of one: its states, each with a PID where there is a process.
+fn told(daemon: &Daemon, name: &str) -> Vec<(StateName, Option<u32>)> {
+    let replay: Replay = daemon.call("events", json!({}));
+    let changes = replay.events.into_iter().filter_map(|event| match event {
+        Event::StateChanged(change) if change.name.as_str() == name => Some((change.to, change.pid)),
+        Event::StateChanged(_) | Event::Noted(_) => None,
+    });
+    changes.collect()
+}
+
+#[test]
+fn what_has_ended_meanwhile_is_not_told_as_running() {
+    let mut daemon = Daemon::start(&[sleeper("web", ""), sleeper("quit", "stop_signal = 'CONT'\nstop_timeout = 600")].concat());
+    let pids = ["web", "quit"].map(|name| daemon.execute(name).pid);
+    let peer = super::harness::Peer::connect(zmq::REQ, &daemon.endpoint());
+    peer.send(&[super::harness::frame(&json!({"command": "quit", "name": "quit"}))]);
+    daemon.wait_for_state("quit", StateName::Stopping);
+    let _: Value = daemon.call("history", json!({}));
+    daemon.kill_alone();
+    for pid in pids {
+        procman::sys::pidfd::PidFd::open(pid).unwrap().send_signal(libc::SIGKILL).unwrap();
+        until("it has ended", || stat_of(pid).is_none_or(|stat| stat.is_zombie()).then_some(()));
+    }
+    daemon.start_next();
+    let end = daemon.wait_for("web", |view| view.state != StateName::Stopping).state;
+    assert!(matches!(end, StateName::Exited | StateName::Lost), "{end}");
+    assert_eq!(told(&daemon, "web"), [(StateName::Stopping, None), (end, None)], "what is left of its tree is looked for, and that is all");
+    daemon.wait_for_state("quit", StateName::Stopped);
+    assert_eq!(told(&daemon, "quit"), [(StateName::Stopping, None), (StateName::Stopped, None)]);
+    let runs = history(&daemon, "quit");
+    assert_eq!(runs.iter().map(|run| (run.pid, run.ended_by)).collect::<Vec<_>>(), [(Some(pids[1]), EndedBy::Quit)]);
+}
+
+#[test]
+fn a_run_that_never_had_a_process_is_not_told_as_running() {
+    let mut daemon = Setup::new(&sleeper("web", "")).env("PROCMAN_CRASH_AT", "after-intent").start();
+    let peer = super::harness::Peer::connect(zmq::REQ, &daemon.endpoint());
+    peer.send(&[super::harness::frame(&json!({"command": "execute", "name": "web"}))]);
+    daemon.leave_alone();
+    daemon.start_next();
+    daemon.wait_for_state("web", StateName::Lost);
+    assert_eq!(told(&daemon, "web"), [(StateName::Stopping, None), (StateName::Lost, None)]);
+    assert_eq!(history(&daemon, "web")[0].pid, None);
 }
 
 fn view_of(runs: &[PastRun]) -> Option<i32> {

@@ -159,7 +159,8 @@ async fn status_of_strange_child(fd: &PidFd) -> Option<ExitStatus> {
     }
 }
 
-fn status_of_zombie(fd: &PidFd, pid: u32) -> Option<ExitStatus> {
+/// How a zombie ended, whoever's child it is.
+pub(super) fn status_of_zombie(fd: &PidFd, pid: u32) -> Option<ExitStatus> {
     let status = procfs::read_exit_code(pid).ok().flatten()?;
     // It still is this process, if its descriptor says so after the file was read, too.
     (fd.pid().ok()? == Some(pid)).then(|| ExitStatus::of_wait(status))

@@ -177,7 +177,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                     self.cancel_backoff(State::Exited);
                 }
             }
-            Event::Recovered(recovered) => self.recover(recovered, now),
+            Event::Recovered(recovered) => self.recover(recovered, now, roll),
             Event::NoMoreStarts => {
                 self.leaving = true;
                 self.cancel_backoff(State::Stopped);

@@ -340,6 +340,16 @@ impl World {
     }
 }
 
+fn ending() -> impl Strategy<Value = Option<(EndedBy, bool)>> {
+    let by = prop_oneof![Just(EndedBy::Quit), Just(EndedBy::Restart), Just(EndedBy::Health), Just(EndedBy::StartTimeout)];
+    proptest::option::of((by, any::<bool>()))
+}
+
+/// Whether no start may follow.
+fn rests(ending: Option<(EndedBy, bool)>) -> bool {
+    ending.is_some_and(|(by, then_start)| !then_start && matches!(by, EndedBy::Quit | EndedBy::Restart))
+}
+
 /// What an earlier daemon may have left; the run, if any, began so many seconds ago.
 fn found() -> impl Strategy<Value = (Found, u64)> {
     let end = |by, cause| End { status: Some(ExitStatus::Exited(1)), cause, by, lived: Duration::from_secs(9), unready: false };
@@ -351,10 +361,17 @@ fn found() -> impl Strategy<Value = (Found, u64)> {
     ];
     let found = prop_oneof![
         (state, any::<bool>()).prop_map(|(state, start)| Found::AtRest { state, end: None, start: start && state == StateName::Stopped }),
-        (any::<bool>(), any::<bool>()).prop_map(|(ready, overdue)| Found::Living {
+        (any::<bool>(), ending()).prop_map(|(ready, ending)| Found::Living {
             run: Run { pid: 100, started: Instant::now() },
             ready,
-            overdue
+            ending
+        }),
+        (any::<bool>(), ending(), any::<bool>()).prop_map(|(ready, ending, known)| Found::Ended {
+            started: Instant::now(),
+            ready,
+            ending,
+            status: known.then_some(ExitStatus::Exited(3)),
+            oom: false
         }),
         (remains, any::<bool>()).prop_map(|(end, then_start)| Found::Remains { end, then_start }),
     ];
@@ -367,9 +384,15 @@ impl World {
         self.told_to_rest = false;
         match &mut found {
             Found::AtRest { .. } => self.told_to_rest = true,
-            Found::Living { run, .. } => {
+            Found::Living { run, ending, .. } => {
                 run.started = self.now - Duration::from_secs(age);
                 (self.main, self.tree, self.spawned) = (Main::Alive(100), true, 1);
+                self.told_to_rest = rests(*ending);
+            }
+            Found::Ended { started, ending, .. } => {
+                *started = self.now - Duration::from_secs(age);
+                (self.tree, self.spawned) = (true, 1);
+                self.told_to_rest = rests(*ending);
             }
             Found::Remains { end, .. } => {
                 self.tree = true;
@@ -447,11 +470,8 @@ fn what_cannot_be_ended_is_not_to_be_started_either() {
 fn what_ended_while_nobody_looked_is_lost_and_a_failure() {
     for (restart, expected) in [(RestartPolicy::Never, StateName::Lost), (RestartPolicy::OnFailure, StateName::Backoff)] {
         let mut world = world(restart);
-        let run = Run { pid: 100, started: world.now };
-        world.recover((Found::Living { run, ready: true, overdue: false }, 5));
-        assert_eq!(world.machine.state(), StateName::Running);
-        world.main = Main::None;
-        world.give(Event::MainExited { status: None, oom: false });
+        world.recover((Found::Ended { started: world.now, ready: true, ending: None, status: None, oom: false }, 5));
+        assert_eq!((world.machine.state(), world.machine.run()), (StateName::Stopping, None), "it is not told as running");
         world.act(&Action::TreeVanishes);
         assert_eq!((world.machine.state(), world.machine.last_end().unwrap().cause), (expected, Cause::Lost));
     }
@@ -460,14 +480,15 @@ fn what_ended_while_nobody_looked_is_lost_and_a_failure() {
 #[test]
 fn one_that_was_not_ready_is_given_its_time_again_unless_that_was_over() {
     let readiness = Readiness::Told { within: Some(Duration::from_secs(10)) };
-    for (ready, overdue, expected) in
-        [(true, false, StateName::Running), (false, false, StateName::Starting), (false, true, StateName::Stopping)]
+    let timed_out = Some((EndedBy::StartTimeout, false));
+    for (ready, ending, expected) in
+        [(true, None, StateName::Running), (false, None, StateName::Starting), (false, timed_out, StateName::Stopping)]
     {
         let mut world = World::new(Policy { readiness, ..Policy::default() }, 0.5);
         let run = Run { pid: 100, started: world.now };
-        world.recover((Found::Living { run, ready, overdue }, 60));
+        world.recover((Found::Living { run, ready, ending }, 60));
         world.give(Event::Deadline);
-        assert_eq!(world.machine.state(), expected, "ready {ready}, overdue {overdue}");
+        assert_eq!(world.machine.state(), expected, "ready {ready}, {ending:?}");
     }
 }
 
