@@ -24,7 +24,8 @@ pub mod upkeep;
 
 pub use audit::Auditor;
 pub use caller::Caller;
+pub use once::{Journal, Known};
 pub use publisher::Publisher;
-pub use service::{Identity, Neighbours, Observer, Records, Served, Service};
+pub use service::{Answer, Identity, Neighbours, Observer, Records, Served, Service};
 pub use transport::{BindError, Bound, Limits};
 pub use upkeep::{Definitions, Upkeep};

@@ -22,7 +22,7 @@ use crate::supervisor::SupervisorHandle;
 use super::audit::{Audited, Auditor};
 use super::authorize::authorize;
 use super::caller::Caller;
-use super::once::{Came, Once};
+use super::once::{Came, Journal, Known, Once};
 use super::refusals;
 use super::repeats::{Client, Key};
 use super::upkeep::{Definitions, Upkeep};
@@ -89,6 +89,8 @@ pub struct Neighbours {
     pub upkeep: Arc<dyn Upkeep>,
     /// Keeps what is registered at run time.
     pub definitions: Arc<dyn Definitions>,
+    /// Keeps what was asked, and tells when all that was done is kept.
+    pub journal: Arc<dyn Journal>,
 }
 
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
@@ -121,10 +123,10 @@ impl std::fmt::Debug for Service {
 }
 
 /// What a command answers: its result, already encoded, or a refusal.
-pub(super) type Answer = Result<Vec<u8>, WireError>;
+pub type Answer = Result<Vec<u8>, WireError>;
 
 impl Service {
-    /// A service over these.
+    /// A service over these; `known` is what an earlier daemon was asked, the oldest first.
     pub fn new(
         supervisor: SupervisorHandle,
         monitor: Arc<Monitor>,
@@ -132,11 +134,12 @@ impl Service {
         max_request_bytes: usize,
         neighbours: Neighbours,
         outputs: Outputs,
+        known: Vec<Known>,
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
         let audit_questions = Arc::new(Semaphore::new(AUDIT_QUESTIONS));
-        let once = Once::default();
+        let once = Once::new(neighbours.journal.clone(), known);
         Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, audit_questions, max_request_bytes, once }
     }
 
@@ -160,7 +163,15 @@ impl Service {
             return self.refuse(asked, &error);
         }
         let answer = match known_by(&caller, client, request_id.as_ref(), &command) {
-            None => self.do_it(command, request_id.as_ref()).await,
+            None => {
+                let undoes = undoes_something(command.name());
+                let answer = self.do_it(command, request_id.as_ref()).await;
+                if undoes {
+                    // Whoever was told that it is stopped must not find it running again, because the daemon was killed right behind its answer.
+                    self.neighbours.journal.settled().await;
+                }
+                answer
+            }
             Some(key) => {
                 let work = self.do_it(command.clone(), request_id.as_ref());
                 match self.once.answer(key, &command, work).await {
@@ -183,12 +194,7 @@ impl Service {
     }
 
     async fn do_it(&self, command: Command, request_id: Option<&RequestId>) -> Answer {
-        let undoes = undoes_something(command.name());
         let answer = AssertUnwindSafe(self.carry_out(command, request_id)).catch_unwind().await;
-        if undoes {
-            // Whoever was told that it is stopped must not find it running again, because the daemon was killed right behind its answer.
-            self.neighbours.definitions.settled().await;
-        }
         answer.unwrap_or_else(|_| Err(refusals::internal("the command failed half-way")))
     }
 

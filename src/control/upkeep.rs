@@ -7,14 +7,12 @@ use crate::protocol::reply::Reloaded;
 use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{Name, WireError};
 
-/// Who keeps what was registered at run time, and what was done. Called on the runtime's threads: it must not block.
+/// Who keeps what was registered at run time. Called on the runtime's threads: it must not block.
 pub trait Definitions: Send + Sync + 'static {
     /// Keeps a definition, also for a later daemon. Resolves once it is on the disk, or cannot be.
     fn define(&self, name: &Name, definition: &Definition) -> BoxFuture<'static, ()>;
     /// Keeps it no longer.
     fn undefine(&self, name: &Name) -> BoxFuture<'static, ()>;
-    /// Resolves once a later daemon will find all that was done so far, or when that cannot be had soon.
-    fn settled(&self) -> BoxFuture<'static, ()>;
     /// Why nothing can be kept at present, in a sentence; `None` while all is well.
     fn trouble(&self) -> Option<String>;
 }

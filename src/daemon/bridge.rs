@@ -41,6 +41,13 @@ pub struct Bridge {
 /// How long an answer waits for what it tells to be written down: a daemon that is killed must not be followed by one that tells otherwise.
 const WRITTEN: Duration = Duration::from_secs(1);
 
+/// Resolves once a later daemon will find all that was handed over, or when that cannot be had soon: what is wrong with the disk is told elsewhere, and
+/// once it is known nobody waits.
+pub fn settled(store: &Store) -> impl Future<Output = ()> + Send + use<> {
+    let written = store.settled();
+    async move { drop(tokio::time::timeout(WRITTEN, written).await) }
+}
+
 /// Tells of a database that was damaged.
 pub fn tell_set_aside(telemetry: &Telemetry, set_aside: &SetAside) {
     let SetAside { path, problem, salvaged, unreadable } = set_aside;
@@ -133,12 +140,6 @@ impl Definitions for Bridge {
         async move { drop(committed.await) }.boxed()
     }
 
-    fn settled(&self) -> BoxFuture<'static, ()> {
-        let written = self.store.settled();
-        // What is wrong with the disk is told elsewhere. Once it is known nobody waits.
-        async move { drop(tokio::time::timeout(WRITTEN, written).await) }.boxed()
-    }
-
     fn trouble(&self) -> Option<String> {
         self.store.problem()
     }
@@ -151,7 +152,7 @@ impl Records for Bridge {
 
     fn history(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Vec<Arc<PastRun>>> {
         let runs = self.history.query(name, limit);
-        let written = self.settled();
+        let written = settled(&self.store);
         async move {
             written.await;
             runs

@@ -35,6 +35,7 @@ use crate::sys;
 use crate::sys::reaper::Mains;
 use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 
+use super::answers::Answers;
 use super::bridge::{Bridge, StoreWatcher, snapshot, tell_set_aside};
 use super::exit::StartError;
 use super::handover::{self, After, METRICS, Rest};
@@ -220,6 +221,8 @@ impl Prepared {
         supervisor.are_of_file(configured.iter().map(SubProcessHandle::name));
         register_again(&supervisor, &store, std::mem::take(&mut recovered.definitions)).await;
         let set_aside = recovered.set_aside.take();
+        let answers = Answers { store: store.clone(), boot_id: boot_id.clone() };
+        let known = answers.recall(std::mem::take(&mut recovered.answers));
         let heirs = Heirs {
             supervisor: &supervisor,
             containment: &containment,
@@ -261,8 +264,9 @@ impl Prepared {
             auditor: bridge.clone(),
             upkeep: Arc::new(keeper.clone()),
             definitions: bridge,
+            journal: Arc::new(answers),
         };
-        let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, max_request_bytes, neighbours, outputs));
+        let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, max_request_bytes, neighbours, outputs, known));
         for bound in bound {
             let (service, closing) = (service.clone(), closing_seen.clone());
             doors.spawn(async move {
