@@ -148,6 +148,26 @@ fn a_run_that_never_had_a_process_is_not_told_as_running() {
     assert_eq!(history(&daemon, "web")[0].pid, None);
 }
 
+#[test]
+fn a_restart_whose_start_may_have_come_to_a_process_is_left_to_the_policy() {
+    for (policy, expected) in [("never", StateName::Lost), ("on-failure", StateName::Running)] {
+        let keys = format!("restart = '{policy}'\nbackoff = {{ initial = 0 }}");
+        let mut daemon = Setup::new(&sleeper("web", &keys)).env("PROCMAN_CRASH_AT", "after-intent:2").start();
+        daemon.execute("web");
+        let peer = super::harness::Peer::connect(zmq::REQ, &daemon.endpoint());
+        peer.send(&[super::harness::frame(&json!({"command": "restart", "name": "web"}))]);
+        daemon.leave_alone();
+        daemon.start_next();
+        let view = daemon.wait_for_state("web", expected);
+        assert_eq!(view.restarts, u64::from(expected == StateName::Running));
+        let runs = history(&daemon, "web");
+        assert_eq!(
+            runs.iter().map(|run| (run.cause, run.ended_by)).collect::<Vec<_>>(),
+            [(Cause::Lost, EndedBy::Itself), (Cause::Quit, EndedBy::Restart)]
+        );
+    }
+}
+
 fn view_of(runs: &[PastRun]) -> Option<i32> {
     runs[0].returncode
 }
