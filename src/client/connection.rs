@@ -7,7 +7,8 @@
 //!   (zmq_socket(3)), so it is thrown away then, and the next request makes a new one;
 //! - *disconnected*: libzmq never tells a REQ socket that its peer is gone, but its monitor (zmq_socket_monitor(3)) does. The request is then sent once
 //!   more, under the same id, if somebody still listens: a question in any case; a command that changes something only where the same run of the daemon
-//!   answers, which knows by the client's name and that id whether it has done it already.
+//!   answers, which knows by the client's name and that id whether it has done it already. (Another run knows it as well, but for what could not be
+//!   written down: whoever must know asks how it stands.)
 
 use std::io;
 use std::process;

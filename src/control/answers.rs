@@ -14,12 +14,12 @@ use crate::protocol::definition::Seconds;
 use crate::protocol::envelope::RequestId;
 use crate::protocol::event::Event;
 use crate::protocol::reply::{
-    AuditEntry, Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll,
-    Unregistered, View, ViewWithStatus,
+    Each, Ended, Executed, Info, NamedProcess, Nothing, PastRun, Pong, Replay, RunningPids, Signalled, StatusOfAll, Unregistered, View,
+    ViewWithStatus,
 };
 use crate::protocol::request::{
-    Audit, Command, DEFAULT_AUDIT_LIMIT, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History, IsProcessRunning, Items,
-    List, Match, Quit, Reap, Register, Restart, SendSignal, Status, Target,
+    Command, DEFAULT_HISTORY_LIMIT, DEFAULT_REAP_TIMEOUT, Events, Execute, History, IsProcessRunning, Items, List, Match, Quit, Reap,
+    Register, Restart, SendSignal, Status, Target,
 };
 use crate::protocol::{EndedBy, ErrorCode, Name, Origin, Signal, VERSION, WireError};
 use crate::subprocess::published::unix_seconds;
@@ -64,7 +64,7 @@ impl Service {
             Command::Events(request) => encode(&self.events(&request), id),
             Command::History(request) => encode(&self.history(&request).await?, id),
             Command::Logs(request) => encode(&self.logs(request).await?, id),
-            Command::Audit(request) => encode(&self.audit(&request).await?, id),
+            Command::Audit(request) => encode(&self.audit(request).await?, id),
             Command::Reload(request) => encode(&self.neighbours.upkeep.reload(request.dry_run).await?, id),
             Command::Upgrade(_) => {
                 self.neighbours.upkeep.upgrade().await?;
@@ -278,12 +278,6 @@ impl Service {
         }
         runs.truncate(limit);
         Ok(runs)
-    }
-
-    async fn audit(&self, request: &Audit) -> Result<Vec<AuditEntry>, WireError> {
-        let limit = usize::try_from(request.limit.unwrap_or(DEFAULT_AUDIT_LIMIT)).unwrap_or(usize::MAX);
-        let entries = self.neighbours.auditor.entries(request.name.as_ref(), limit).await;
-        entries.map_err(|message| refusals::internal(&format!("the audit trail cannot be read: {message}")))
     }
 
     /// Asks something that reads all of `/proc`, off the runtime and not too much at a time.

@@ -1,22 +1,51 @@
-//! The audit trail: each command that was to change something is told to an [`Auditor`], with what came of it, refusals too.
+//! The audit trail: each command that was to change something is told to an [`Auditor`], with what came of it, refusals too. And the answer of `audit`.
 
-use std::time::SystemTime;
-
-use futures_util::future::BoxFuture;
+use std::time::{Duration, SystemTime};
 
 use crate::protocol::reply::AuditEntry;
-use crate::protocol::request::{Command, Target};
-use crate::protocol::{CommandName, Name, WireError};
+use crate::protocol::request::{Audit, Command, DEFAULT_AUDIT_LIMIT, MOST_AUDIT_ENTRIES, Target};
+use crate::protocol::{CommandName, ErrorCode, Name, WireError};
 use crate::subprocess::published::unix_seconds;
 
 use super::caller::Caller;
+use super::refusals;
+use super::service::Service;
 
-/// Who keeps the audit trail. Called on the runtime's threads: it must not block.
+/// How long reading may take: a disk that hangs is not waited for.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Who keeps the audit trail.
 pub trait Auditor: Send + Sync + 'static {
-    /// Takes note.
+    /// Takes note. Called on the runtime's threads: it must not block.
     fn audit(&self, entry: AuditEntry);
-    /// What was about one name, or about all, newest first, at most `limit`. An error says in words why that cannot be told.
-    fn entries(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Result<Vec<AuditEntry>, String>>;
+    /// What was about one name, or about all, newest first, at most `limit`. An error says in words why that cannot be told. Reads the disk, and blocks.
+    fn entries(&self, name: Option<&Name>, limit: usize) -> Result<Vec<AuditEntry>, String>;
+}
+
+impl Service {
+    pub(super) async fn audit(&self, request: Audit) -> Result<Vec<AuditEntry>, WireError> {
+        let limit = request.limit.unwrap_or(DEFAULT_AUDIT_LIMIT);
+        // Cut short in silence, it would look like all that there is.
+        let Some(limit) = usize::try_from(limit).ok().filter(|_| limit <= MOST_AUDIT_ENTRIES) else {
+            return Err(WireError::bad_request(format!("audit: `limit` is at most {MOST_AUDIT_ENTRIES}")));
+        };
+        let (auditor, permits) = (self.neighbours.auditor.clone(), self.audit_questions.clone());
+        let reading = async {
+            let permit = permits.acquire_owned().await;
+            // The permit goes along: a read that hangs keeps its place until it is over, also when nobody waits for it any more.
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                auditor.entries(request.name.as_ref(), limit)
+            })
+            .await
+        };
+        match tokio::time::timeout(DEADLINE, reading).await {
+            Ok(Ok(Ok(entries))) => Ok(entries),
+            Ok(Ok(Err(message))) => Err(refusals::internal(&format!("the audit trail cannot be read: {message}"))),
+            Ok(Err(_)) => Err(refusals::internal("reading the audit trail failed half-way")),
+            Err(_) => Err(WireError::new(ErrorCode::Timeout, format!("the audit trail could not be read within {DEADLINE:?}"))),
+        }
+    }
 }
 
 /// What is noted of a request before it is carried out.

@@ -22,6 +22,11 @@ impl Role {
             Self::Admin => "admin",
         }
     }
+
+    /// The one with this word.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Read, Self::Operate, Self::Admin].into_iter().find(|role| role.as_str() == word)
+    }
 }
 
 /// The least role that may give a command.

@@ -6,7 +6,7 @@
 //! - [`repeats`]: what was asked before, pure; `once`: nothing of that is done twice;
 //! - [`upkeep`]: what only the daemon itself can do;
 //! - [`authorize`]: which role each command needs;
-//! - [`caller`]: who asks; [`audit`]: who had what changed;
+//! - [`caller`]: who asks; [`audit`]: who had what changed, and the answer of `audit`;
 //! - [`refusals`]: every error of the rooms below, translated once into the protocol's codes.
 
 pub mod answers;
@@ -24,7 +24,8 @@ pub mod upkeep;
 
 pub use audit::Auditor;
 pub use caller::Caller;
+pub use once::{Journal, Known};
 pub use publisher::Publisher;
-pub use service::{Identity, Neighbours, Observer, Records, Served, Service};
+pub use service::{Answer, Identity, Neighbours, Observer, Records, Served, Service};
 pub use transport::{BindError, Bound, Limits};
 pub use upkeep::{Definitions, Upkeep};

@@ -30,6 +30,13 @@ pub fn shutting_down() -> WireError {
     WireError::new(ErrorCode::ShuttingDown, "the daemon is leaving and takes no more commands that change something")
 }
 
+/// The daemon was ended while it carried this out, which it began at that time (Unix seconds).
+pub fn interrupted(begun_at: f64) -> WireError {
+    let message = "the daemon was ended while it carried this out, and it is not done a second time; look how it stands, and ask under another `request_id` for \
+                   what is still to be done";
+    WireError::new(ErrorCode::Internal, message).with("begun_at", begun_at as i64)
+}
+
 /// Another request of the same client has this id.
 pub fn other_request(id: &RequestId) -> WireError {
     WireError::bad_request(format!(

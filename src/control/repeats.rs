@@ -3,12 +3,14 @@
 //! A request is known by who asks and what he calls it ([`Key`]), and is the same when it asks for the same ([`Repeats::begin`] compares a hash). Only a
 //! client that has a name of its own is known again: what libzmq makes up for the others holds for one connection, and a number is used by many.
 //!
-//! Kept is what is in work, for as long as it is (the endpoints bound that), and the last answers, within [`Bounds`]. A daemon that starts anew
-//! knows none of them.
+//! Kept is what is in work, for as long as it is (the endpoints bound that), and the last answers, within [`Bounds`]. What an earlier daemon knew is
+//! put in with [`Repeats::recall`], and what is forgotten is told with [`Repeats::forgotten`], for a later one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::protocol::Name;
 use crate::protocol::envelope::RequestId;
@@ -38,6 +40,43 @@ pub struct Key {
     pub client: Client,
     /// What he calls it.
     pub request_id: RequestId,
+}
+
+/// A key as it is written down.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    role: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<Vec<u8>>,
+    request_id: RequestId,
+}
+
+impl Key {
+    /// As it is written down: the same key is the same text, for every daemon.
+    pub fn to_text(&self) -> String {
+        let (client, endpoint, identity) = match &self.client {
+            Client::Named(name) => (Some(name.clone()), None, None),
+            Client::Connection { endpoint, identity } => (None, Some(endpoint.to_string()), Some(identity.clone())),
+        };
+        let written = Written { role: self.role.as_str().to_owned(), client, endpoint, identity, request_id: self.request_id.clone() };
+        serde_json::to_string(&written).unwrap_or_default() // texts and numbers always encode
+    }
+
+    /// What was written down so; `None` where it is no such text.
+    pub fn of_text(text: &str) -> Option<Self> {
+        let Written { role, client, endpoint, identity, request_id } = serde_json::from_str(text).ok()?;
+        let client = match (client, endpoint, identity) {
+            (Some(name), None, None) => Client::Named(name),
+            (None, Some(endpoint), Some(identity)) => Client::Connection { endpoint: endpoint.into(), identity },
+            _ => return None,
+        };
+        Some(Self { role: Role::of(&role)?, client, request_id })
+    }
 }
 
 /// How much is kept of what was answered.
@@ -92,6 +131,8 @@ pub struct Repeats<W, A> {
     /// Those that were answered, and when, oldest first.
     answered: VecDeque<(Instant, Arc<Key>)>,
     bytes: usize,
+    /// What was forgotten since somebody asked for that.
+    forgotten: Vec<Arc<Key>>,
 }
 
 /// About what an entry takes besides its answer.
@@ -110,7 +151,7 @@ fn overhead(key: &Key) -> usize {
 impl<W: Clone, A: Clone> Repeats<W, A> {
     /// An empty one.
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, entries: HashMap::new(), answered: VecDeque::new(), bytes: 0 }
+        Self { bounds, entries: HashMap::new(), answered: VecDeque::new(), bytes: 0, forgotten: Vec::new() }
     }
 
     /// A request has come: `hash` is that of all that it asks for. Where it is the first, others will wait with `waiting`.
@@ -129,15 +170,20 @@ impl<W: Clone, A: Clone> Repeats<W, A> {
 
     /// The first was answered, in so many bytes.
     pub fn finish(&mut self, key: &Arc<Key>, answer: A, bytes: usize, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(hash) = self.entries.get(key).map(|entry| entry.hash) else { return };
+        self.recall(key, hash, answer, bytes, now);
+        self.expire(now);
+    }
+
+    /// This was answered then, not before any other that was.
+    pub fn recall(&mut self, key: &Arc<Key>, hash: u64, answer: A, bytes: usize, at: Instant) {
         let bytes = bytes.saturating_add(overhead(key));
-        entry.stage = Stage::Answered { answer, bytes };
+        self.entries.insert(key.clone(), Entry { hash, stage: Stage::Answered { answer, bytes } });
         self.bytes = self.bytes.saturating_add(bytes);
-        self.answered.push_back((now, key.clone()));
+        self.answered.push_back((at, key.clone()));
         while self.answered.len() > self.bounds.answers.max(1) || (self.bytes > self.bounds.bytes && self.answered.len() > 1) {
             self.drop_oldest();
         }
-        self.expire(now);
     }
 
     /// The first came to nothing that is worth remembering: the same request is a first one again.
@@ -145,14 +191,22 @@ impl<W: Clone, A: Clone> Repeats<W, A> {
         self.entries.remove(key);
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// What was forgotten, because it is old or there is too much, since this was asked last.
+    pub fn forgotten(&mut self) -> Vec<Arc<Key>> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// Forgets what is too old.
+    pub fn expire(&mut self, now: Instant) {
         while self.answered.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= self.bounds.time) {
             self.drop_oldest();
         }
     }
 
     fn drop_oldest(&mut self) {
-        let entry = self.answered.pop_front().and_then(|(_, key)| self.entries.remove(&key));
+        let Some((_, key)) = self.answered.pop_front() else { return };
+        let entry = self.entries.remove(&key);
+        self.forgotten.push(key);
         if let Some(Entry { stage: Stage::Answered { bytes, .. }, .. }) = entry {
             self.bytes -= bytes;
         }
@@ -186,6 +240,36 @@ mod tests {
         assert_eq!(repeats.begin(&key, 8, now + Duration::from_secs(600), || "wait"), Begun::First, "it is forgotten");
         repeats.forget(&key);
         assert_eq!(repeats.begin(&key, 9, now, || "wait"), Begun::First);
+    }
+
+    #[test]
+    fn a_key_is_the_same_for_every_daemon() {
+        let clients = [Client::Named("gui".parse().unwrap()), Client::Connection { endpoint: "ipc:///a".into(), identity: vec![1, 255] }];
+        let ids = [RequestId::Unsigned(u64::MAX), RequestId::Signed(-1), RequestId::Text("1".into())];
+        for (client, request_id) in clients.iter().flat_map(|client| ids.iter().map(move |id| (client.clone(), id.clone()))) {
+            let key = Key { role: Role::Operate, client, request_id };
+            assert_eq!(Key::of_text(&key.to_text()), Some(key));
+        }
+        assert_eq!(clients[0].clone(), clients[0]);
+        let text = Key { role: Role::Admin, client: clients[0].clone(), request_id: RequestId::Unsigned(7) }.to_text();
+        assert_eq!(text, r#"{"role":"admin","client":"gui","request_id":7}"#, "never changed");
+        assert_eq!(Key::of_text("{}"), None);
+    }
+
+    #[test]
+    fn what_an_earlier_daemon_knew_is_known_within_the_bounds() {
+        let bounds = Bounds { answers: 2, ..Bounds::default() };
+        let mut repeats: Repeats<(), u32> = Repeats::new(bounds);
+        let now = Instant::now();
+        for (id, age) in [(1, 700), (2, 599), (3, 10)] {
+            repeats.recall(&key(1, id), 7, id.into(), 10, now - Duration::from_secs(age));
+        }
+        repeats.expire(now);
+        assert_eq!(repeats.forgotten(), [key(1, 1)]);
+        assert_eq!(repeats.begin(&key(1, 2), 7, now, || ()), Begun::Answered(2));
+        assert_eq!(repeats.begin(&key(1, 2), 8, now, || ()), Begun::Other);
+        assert_eq!(repeats.begin(&key(1, 3), 7, now + Duration::from_secs(1), || ()), Begun::Answered(3));
+        assert_eq!(repeats.forgotten(), [key(1, 2)], "its ten minutes have gone on");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::supervisor::SupervisorHandle;
 use super::audit::{Audited, Auditor};
 use super::authorize::authorize;
 use super::caller::Caller;
-use super::once::{Came, Once};
+use super::once::{Came, Journal, Known, Once};
 use super::refusals;
 use super::repeats::{Client, Key};
 use super::upkeep::{Definitions, Upkeep};
@@ -89,6 +89,8 @@ pub struct Neighbours {
     pub upkeep: Arc<dyn Upkeep>,
     /// Keeps what is registered at run time.
     pub definitions: Arc<dyn Definitions>,
+    /// Keeps what was asked, and tells when all that was done is kept.
+    pub journal: Arc<dyn Journal>,
 }
 
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
@@ -96,6 +98,9 @@ const HOST_QUESTIONS: usize = 4;
 
 /// How many questions for logs may be worked on at a time: each reads at most a MiB, and may unpack as much.
 const LOG_QUESTIONS: usize = 4;
+
+/// How many questions for the audit trail may be worked on at a time: each reads up to all of it from the disk.
+const AUDIT_QUESTIONS: usize = 2;
 
 /// Everything a command may need.
 pub struct Service {
@@ -106,6 +111,7 @@ pub struct Service {
     pub(super) neighbours: Neighbours,
     pub(super) outputs: Outputs,
     pub(super) log_questions: Arc<Semaphore>,
+    pub(super) audit_questions: Arc<Semaphore>,
     max_request_bytes: usize,
     once: Once,
 }
@@ -117,10 +123,10 @@ impl std::fmt::Debug for Service {
 }
 
 /// What a command answers: its result, already encoded, or a refusal.
-pub(super) type Answer = Result<Vec<u8>, WireError>;
+pub type Answer = Result<Vec<u8>, WireError>;
 
 impl Service {
-    /// A service over these.
+    /// A service over these; `known` is what an earlier daemon was asked, the oldest first.
     pub fn new(
         supervisor: SupervisorHandle,
         monitor: Arc<Monitor>,
@@ -128,10 +134,13 @@ impl Service {
         max_request_bytes: usize,
         neighbours: Neighbours,
         outputs: Outputs,
+        known: Vec<Known>,
     ) -> Self {
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
-        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, max_request_bytes, once: Once::default() }
+        let audit_questions = Arc::new(Semaphore::new(AUDIT_QUESTIONS));
+        let once = Once::new(neighbours.journal.clone(), known);
+        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, audit_questions, max_request_bytes, once }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.
@@ -154,7 +163,15 @@ impl Service {
             return self.refuse(asked, &error);
         }
         let answer = match known_by(&caller, client, request_id.as_ref(), &command) {
-            None => self.do_it(command, request_id.as_ref()).await,
+            None => {
+                let undoes = undoes_something(command.name());
+                let answer = self.do_it(command, request_id.as_ref()).await;
+                if undoes {
+                    // Whoever was told that it is stopped must not find it running again, because the daemon was killed right behind its answer.
+                    self.neighbours.journal.settled().await;
+                }
+                answer
+            }
             Some(key) => {
                 let work = self.do_it(command.clone(), request_id.as_ref());
                 match self.once.answer(key, &command, work).await {
@@ -216,6 +233,39 @@ impl Service {
             tracing::error!(%error, "cannot encode a refusal");
             Vec::new()
         })
+    }
+}
+
+/// Whether a later daemon could take back what this one has done and answered, if it did not find that written down. A start is written down before it
+/// is made, and a signal is no state.
+const fn undoes_something(command: CommandName) -> bool {
+    match command {
+        CommandName::Register
+        | CommandName::Unregister
+        | CommandName::Quit
+        | CommandName::Reap
+        | CommandName::Restart
+        | CommandName::Reload => true,
+        CommandName::Execute
+        | CommandName::Signal
+        | CommandName::Upgrade
+        | CommandName::Shutdown
+        | CommandName::Ping
+        | CommandName::Info
+        | CommandName::List
+        | CommandName::Status
+        | CommandName::Zombies
+        | CommandName::Processes
+        | CommandName::ProcessInfo
+        | CommandName::IsProcessRunning
+        | CommandName::IsRunning
+        | CommandName::Exists
+        | CommandName::Returncode
+        | CommandName::Children
+        | CommandName::Events
+        | CommandName::History
+        | CommandName::Audit
+        | CommandName::Logs => false,
     }
 }
 

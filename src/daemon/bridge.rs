@@ -38,8 +38,15 @@ pub struct Bridge {
     pub store: Store,
 }
 
-/// How long an answer about the past waits for that to be written down: a daemon that is killed must not be followed by one that tells otherwise.
+/// How long an answer waits for what it tells to be written down: a daemon that is killed must not be followed by one that tells otherwise.
 const WRITTEN: Duration = Duration::from_secs(1);
+
+/// Resolves once a later daemon will find all that was handed over, or when that cannot be had soon: what is wrong with the disk is told elsewhere, and
+/// once it is known nobody waits.
+pub fn settled(store: &Store) -> impl Future<Output = ()> + Send + use<> {
+    let written = store.settled();
+    async move { drop(tokio::time::timeout(WRITTEN, written).await) }
+}
 
 /// Tells of a database that was damaged.
 pub fn tell_set_aside(telemetry: &Telemetry, set_aside: &SetAside) {
@@ -154,9 +161,9 @@ impl Records for Bridge {
 
     fn history(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Vec<Arc<PastRun>>> {
         let runs = self.history.query(name, limit);
-        let written = self.store.settled();
+        let written = settled(&self.store);
         async move {
-            drop(tokio::time::timeout(WRITTEN, written).await); // what is wrong with the disk is told elsewhere
+            written.await;
             runs
         }
         .boxed()
@@ -168,10 +175,8 @@ impl Auditor for Bridge {
         self.store.audit(&entry);
     }
 
-    fn entries(&self, name: Option<&Name>, limit: usize) -> BoxFuture<'static, Result<Vec<AuditEntry>, String>> {
-        let (store, name) = (self.store.clone(), name.cloned());
-        let asked = tokio::task::spawn_blocking(move || store.audit_log(name.as_ref(), limit).map_err(|error| error.to_string()));
-        async move { asked.await.unwrap_or_else(|_| Err("reading the audit trail failed half-way".to_owned())) }.boxed()
+    fn entries(&self, name: Option<&Name>, limit: usize) -> Result<Vec<AuditEntry>, String> {
+        self.store.audit_log(name, limit).map_err(|error| error.to_string())
     }
 }
 

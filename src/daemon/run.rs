@@ -35,6 +35,7 @@ use crate::sys;
 use crate::sys::reaper::Mains;
 use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 
+use super::answers::Answers;
 use super::bridge::{Bridge, StoreWatcher, snapshot, tell_set_aside};
 use super::exit::StartError;
 use super::handover::{self, After, METRICS, Rest};
@@ -189,6 +190,8 @@ impl Prepared {
         let definitions = still_defined(std::mem::take(&mut recovered.definitions), &recovered.runs, &store);
         let unregistered = register_again(&supervisor, &store, definitions).await;
         let set_aside = recovered.set_aside.clone();
+        let answers = Answers { store: store.clone(), boot_id: boot_id.clone() };
+        let known = answers.recall(std::mem::take(&mut recovered.answers));
         let heirs = Heirs {
             supervisor: &supervisor,
             containment: &containment,
@@ -250,8 +253,9 @@ impl Prepared {
             auditor: bridge.clone(),
             upkeep: Arc::new(keeper.clone()),
             definitions: bridge,
+            journal: Arc::new(answers),
         };
-        let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, max_request_bytes, neighbours, outputs));
+        let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, max_request_bytes, neighbours, outputs, known));
         for bound in bound {
             let (service, closing) = (service.clone(), closing_seen.clone());
             doors.spawn(async move {

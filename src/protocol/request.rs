@@ -386,13 +386,16 @@ pub struct Audit {
     /// Only what was about this sub-process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
-    /// The most entries of the answer; [`DEFAULT_AUDIT_LIMIT`] where not said.
+    /// The most entries of the answer, at most [`MOST_AUDIT_ENTRIES`]; [`DEFAULT_AUDIT_LIMIT`] where not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }
 
 /// How many entries `audit` answers where the request does not say.
 pub const DEFAULT_AUDIT_LIMIT: u64 = 50;
+
+/// The most that `limit` of `audit` may be: as many as there is of history.
+pub const MOST_AUDIT_ENTRIES: u64 = 10_000;
 
 /// Arguments of `reload`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

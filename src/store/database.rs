@@ -166,10 +166,12 @@ impl Database {
             tables::clear::<tables::Defined>(&transaction)?;
             tables::clear::<super::RunRow>(&transaction)?;
             tables::clear::<super::StandingRow>(&transaction)?;
+            tables::clear::<super::AnswerRow>(&transaction)?;
         }
         write_changes(&transaction, &batch.definitions)?;
         write_changes(&transaction, &batch.runs)?;
         write_changes(&transaction, &batch.standings)?;
+        write_changes(&transaction, &batch.answers)?;
         for run in &batch.records {
             put_past(&transaction, &mut self.ledger, run)?;
         }

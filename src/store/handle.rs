@@ -14,7 +14,7 @@ use super::desk::{Exchange, Level, Problem};
 use super::failure::{Failure, StoreError};
 use super::file::beside;
 use super::mirror::Mirror;
-use super::rows::{Farewell, Recovered, RunChange, RunRow, SetAside, StandingRow};
+use super::rows::{AnswerRow, Farewell, Recovered, RunChange, RunRow, SetAside, StandingRow};
 use super::sentinel::Sentinel;
 use super::syncer::Syncer;
 use super::tables::{self, Contents, Defined};
@@ -207,6 +207,16 @@ impl Store {
         self.0.exchange.hand_over(|mirror| mirror.audit(entry));
     }
 
+    /// A request was begun, or answered. Resolves once a later daemon will know.
+    pub fn answer(&self, row: AnswerRow) -> Committed {
+        self.0.exchange.hand_over_for(Level::Daemon, |mirror| mirror.answer(row))
+    }
+
+    /// What was asked under this key is forgotten.
+    pub fn forget_answer(&self, key: &str) {
+        self.0.exchange.hand_over(|mirror| mirror.forget_answer(key));
+    }
+
     /// Entries of the audit trail, all or about this name, the newest first. Blocks: it reads on a connection of its own, what was handed over
     /// before included. While the disk is out of order it tells what is in memory only, too, or that alone.
     pub fn audit_log(&self, name: Option<&Name>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
@@ -294,12 +304,13 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
 }
 
 fn recovered(found: Found) -> Recovered {
-    let Contents { definitions, runs, standings, history, audit: _, farewell, boot_id } = found.contents;
+    let Contents { definitions, runs, standings, history, audit: _, answers, farewell, boot_id } = found.contents;
     Recovered {
         definitions: definitions.into_iter().map(|row| (row.name, row.definition)).collect(),
         runs,
         standings,
         history: history.into_values().collect(),
+        answers,
         farewell,
         boot_id,
         set_aside: found.set_aside,

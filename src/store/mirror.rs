@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::bounds::size_of_run;
-use super::rows::{Farewell, RunChange, RunRow, StandingRow};
+use super::rows::{AnswerRow, Farewell, RunChange, RunRow, StandingRow};
 use super::tables::{Contents, Defined};
 use crate::protocol::Name;
 use crate::protocol::reply::{AuditEntry, PastRun};
@@ -112,6 +112,7 @@ pub(super) struct Mirror {
     definitions: Shelf<Name, Defined>,
     runs: Shelf<String, RunRow>,
     standings: Shelf<Name, StandingRow>,
+    answers: Shelf<String, AnswerRow>,
     records: Backlog<PastRun>,
     audits: Backlog<AuditEntry>,
     /// The boot of the host that the daemon runs in.
@@ -130,6 +131,7 @@ pub(super) struct Batch {
     pub(super) definitions: Changes<Name, Defined>,
     pub(super) runs: Changes<String, RunRow>,
     pub(super) standings: Changes<Name, StandingRow>,
+    pub(super) answers: Changes<String, AnswerRow>,
     pub(super) records: Vec<PastRun>,
     pub(super) audits: Vec<AuditEntry>,
     pub(super) meta: Option<Meta>,
@@ -144,7 +146,8 @@ pub(super) struct Meta {
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        let rows = self.definitions.len() + self.runs.len() + self.standings.len() + self.records.len() + self.audits.len();
+        let rows =
+            self.definitions.len() + self.runs.len() + self.standings.len() + self.answers.len() + self.records.len() + self.audits.len();
         rows == 0 && !self.whole && self.meta.is_none()
     }
 
@@ -161,6 +164,7 @@ impl Mirror {
             definitions: Shelf::default(),
             runs: Shelf::default(),
             standings: Shelf::default(),
+            answers: Shelf::default(),
             records: Backlog::new(size_of_run),
             audits: Backlog::new(size_of_entry),
             boot_id: contents.boot_id.clone(),
@@ -170,6 +174,7 @@ impl Mirror {
         contents.definitions.iter().for_each(|row| mirror.define(row.clone()));
         contents.runs.iter().for_each(|row| mirror.begin(row.clone()));
         contents.standings.iter().for_each(|row| mirror.stand(row.clone()));
+        contents.answers.iter().for_each(|row| mirror.answer(row.clone()));
         drop(mirror.take(false, None));
         mirror
     }
@@ -230,6 +235,14 @@ impl Mirror {
         self.standings.remove(name);
     }
 
+    pub(super) fn answer(&mut self, row: AnswerRow) {
+        self.answers.put(row.key.clone(), row);
+    }
+
+    pub(super) fn forget_answer(&mut self, key: &str) {
+        self.answers.remove(key);
+    }
+
     pub(super) fn audit(&mut self, entry: AuditEntry) {
         self.audits.push(entry);
     }
@@ -242,6 +255,7 @@ impl Mirror {
 
     pub(super) fn differs(&self) -> bool {
         let rows = !self.definitions.changed.is_empty() || !self.runs.changed.is_empty() || !self.standings.changed.is_empty();
+        let rows = rows || !self.answers.changed.is_empty();
         rows || self.meta_changed || !self.records.entries.is_empty() || !self.audits.entries.is_empty()
     }
 
@@ -256,6 +270,7 @@ impl Mirror {
             definitions: self.definitions.take(whole),
             runs: self.runs.take(whole),
             standings: self.standings.take(whole),
+            answers: self.answers.take(whole),
             records: self.records.take(),
             audits: self.audits.take(),
             meta: meta_changed.then(|| Meta { boot_id: self.boot_id.clone(), farewell: self.farewell }),

@@ -45,7 +45,7 @@ pub use committed::{Committed, NotDurable};
 pub use failure::StoreError;
 pub use handle::{Notice, Opened, Store, Watcher};
 pub use history::{History, InMemory};
-pub use rows::{EndingRow, Farewell, ProcessRow, Recovered, RunChange, RunRow, SetAside, StandingRow};
+pub use rows::{AnswerRow, AnsweredRow, EndingRow, Farewell, ProcessRow, Recovered, RunChange, RunRow, SetAside, StandingRow};
 pub use state_dir::{StateDir, StateDirError};
 
 #[cfg(test)]

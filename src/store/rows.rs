@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::definition::Definition;
 use crate::protocol::reply::PastRun;
-use crate::protocol::{EndedBy, Name, Origin, StateName, Wanted};
+use crate::protocol::{EndedBy, Name, Origin, StateName, Wanted, WireError};
 
 /// A run from the intent to start it until its end is told of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +101,33 @@ pub struct StandingRow {
     pub scheduled: Option<f64>,
 }
 
+/// What a client that can be told from all others has asked for, and what came of it: nothing is done twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerRow {
+    /// Who asked, and what he calls it.
+    pub key: String,
+    /// Of all that he asked for.
+    pub hash: u64,
+    /// The boot of the host that it was asked in.
+    pub boot_id: String,
+    /// When it was begun, or answered, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub monotonic: u64,
+    /// The same in Unix seconds.
+    pub time: f64,
+    /// The answer; `None` while it is in work.
+    pub answer: Option<AnsweredRow>,
+}
+
+/// What a request came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnsweredRow {
+    /// It was done: the reply as it went out, in hexadecimal digits.
+    Done(String),
+    /// It was refused.
+    Refused(WireError),
+}
+
 /// How a daemon left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
@@ -135,6 +162,8 @@ pub struct Recovered {
     pub standings: Vec<StandingRow>,
     /// The runs that ended, oldest first, within [`super::Bounds`].
     pub history: Vec<PastRun>,
+    /// What it was asked lately.
+    pub answers: Vec<AnswerRow>,
     /// How it left; `None`: it did not say good-bye (was killed), or there was none.
     pub farewell: Option<Farewell>,
     /// The boot of the host that it ran in (`/proc/sys/kernel/random/boot_id`).

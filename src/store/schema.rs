@@ -22,14 +22,19 @@ pub(super) const APPLICATION_ID: i32 = 0x7072_636d;
 pub(super) const AUDIT_ROWS: u64 = 100_000;
 
 /// From the schema of this index to the next one: the first makes version 1 of nothing.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT NOT NULL UNIQUE, value TEXT NOT NULL) STRICT;
     CREATE TABLE definitions (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, body TEXT NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE runs (number INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, body TEXT NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE standings (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, body TEXT NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE history (number INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, body TEXT NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE audit (number INTEGER PRIMARY KEY, target TEXT, body TEXT NOT NULL, sum INTEGER NOT NULL) STRICT;
-"];
+",
+    "
+    CREATE TABLE answers (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, body TEXT NOT NULL, sum INTEGER NOT NULL) STRICT;
+",
+];
 
 /// The newest schema that this build knows.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::bounds::Bounds;
 use super::failure::Failure;
-use super::rows::{Farewell, RunRow, StandingRow};
+use super::rows::{AnswerRow, Farewell, RunRow, StandingRow};
 use super::schema::{AUDIT_ROWS, sum};
 use crate::protocol::Name;
 use crate::protocol::definition::Definition;
@@ -56,6 +56,7 @@ row!(RunRow, "runs", "uuid", " ON CONFLICT(uuid) DO UPDATE SET body = excluded.b
 row!(StandingRow, "standings", "name", " ON CONFLICT(name) DO UPDATE SET body = excluded.body, sum = excluded.sum", |row| Some(
     row.name.as_str()
 ));
+row!(AnswerRow, "answers", "key", " ON CONFLICT(key) DO UPDATE SET body = excluded.body, sum = excluded.sum", |row| Some(&row.key));
 // A second record of the same run is ignored.
 row!(PastRun, "history", "uuid", " ON CONFLICT(uuid) DO NOTHING", |row| Some(&row.uuid));
 row!(AuditEntry, "audit", "target", "", |row| row.target.as_deref());
@@ -69,13 +70,14 @@ pub(super) struct Contents {
     /// By number.
     pub(super) history: BTreeMap<i64, PastRun>,
     pub(super) audit: Vec<AuditEntry>,
+    pub(super) answers: Vec<AnswerRow>,
     pub(super) farewell: Option<Farewell>,
     pub(super) boot_id: Option<String>,
 }
 
 impl Contents {
     pub(super) fn rows(&self) -> usize {
-        self.definitions.len() + self.runs.len() + self.standings.len() + self.history.len() + self.audit.len()
+        self.definitions.len() + self.runs.len() + self.standings.len() + self.history.len() + self.audit.len() + self.answers.len()
     }
 }
 
@@ -167,6 +169,11 @@ fn read_all<R: Row>(connection: &Connection) -> Result<BTreeMap<i64, R>, Failure
     Ok(found)
 }
 
+fn has_answers(connection: &Connection) -> Result<bool, Failure> {
+    let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'answers'";
+    connection.query_row(sql, (), |row| row.get(0)).map_err(|error| Failure::of_reading(&error))
+}
+
 /// All that is in a sound database, but the audit trail.
 pub(super) fn read(connection: &Connection) -> Result<Contents, Failure> {
     let said = meta(connection, "farewell").map_err(|error| Failure::of_reading(&error))?;
@@ -180,6 +187,8 @@ pub(super) fn read(connection: &Connection) -> Result<Contents, Failure> {
         standings: read_all(connection)?.into_values().collect(),
         history: read_all(connection)?,
         audit: Vec::new(),
+        // A database that can only be read keeps the schema that it has, and the first one had none of these.
+        answers: if has_answers(connection)? { read_all(connection)?.into_values().collect() } else { Vec::new() },
         farewell,
         boot_id: meta(connection, "boot_id").map_err(|error| Failure::of_reading(&error))?,
     })
@@ -213,6 +222,7 @@ pub(super) fn salvage(connection: &Connection) -> (Contents, u64) {
         runs: salvage_table(connection, &mut unreadable).into_values().collect(),
         standings: salvage_table(connection, &mut unreadable).into_values().collect(),
         history: salvage_table(connection, &mut unreadable),
+        answers: salvage_table(connection, &mut unreadable).into_values().collect(),
         audit: salvage_table(connection, &mut unreadable).into_values().collect(),
         farewell: meta(connection, "farewell").ok().flatten().as_deref().and_then(Farewell::of),
         boot_id: meta(connection, "boot_id").ok().flatten(),
@@ -229,6 +239,7 @@ pub(super) fn write(connection: &Connection, contents: &Contents, bounds: Bounds
     for run in contents.history.values() {
         super::database::put_past(connection, &mut ledger, run)?;
     }
+    contents.answers.iter().try_for_each(|row| put(connection, row).map(drop))?;
     contents.audit.iter().try_for_each(|row| put(connection, row).map(drop))?;
     prune_audit(connection)?;
     contents.boot_id.iter().try_for_each(|boot_id| set_boot(connection, boot_id))?;

@@ -90,6 +90,8 @@ pub(super) enum Message {
     Execute { launch: Launch, origin: Origin, reply: Reply },
     Quit { signal: Option<Signal>, timeout: Option<Duration>, by: EndedBy, reply: Reply },
     Restart { launch: Launch, timeout: Option<Duration>, reply: Reply },
+    ToRestart { reply: oneshot::Sender<()> },
+    EndToStart { timeout: Option<Duration>, reply: Reply },
     Signal { signal: Signal, reply: oneshot::Sender<Result<Vec<u32>, CommandError>> },
     WhoIsMain { reply: oneshot::Sender<Option<Identity>> },
     Redefine { spec: Arc<Spec>, reply: oneshot::Sender<()> },
@@ -289,6 +291,20 @@ impl Actor {
                 let usual = stop_way(&self.spec);
                 Some(Event::Restart { token, launch, way: StopWay { timeout: timeout.unwrap_or(usual.timeout), ..usual } })
             }
+            Message::ToRestart { reply } => {
+                if !leaving {
+                    self.advance(Event::ToRestart);
+                }
+                let _ = reply.send(());
+                None
+            }
+            Message::EndToStart { timeout, reply } => {
+                let token = self.token(reply);
+                let usual = stop_way(&self.spec);
+                let way = StopWay { timeout: timeout.unwrap_or(usual.timeout), ..usual };
+                // One that is being unregistered is not started again.
+                Some(if leaving { Event::Quit { token: Some(token), way, by: EndedBy::Restart } } else { Event::EndToStart { token, way } })
+            }
             Message::Signal { signal, reply } => {
                 drop(reply.send(self.signal_main(signal)));
                 None
@@ -348,7 +364,7 @@ impl Actor {
     fn advance(&mut self, event: Event<Launch, SpawnFailure>) {
         let now = Instant::now();
         let roll = self.roll();
-        let (before, standing, ending) = (self.machine.state(), self.standing(), self.machine.ending());
+        let (before, standing) = (self.machine.state(), self.standing());
         let effects = self.machine.handle(event, now, roll);
         let mut answers = Vec::new();
         for effect in effects {
@@ -388,7 +404,7 @@ impl Actor {
             }
         }
         self.publish(now);
-        self.write_down(standing, ending);
+        self.write_down(standing);
         let after = self.machine.state();
         if before != after {
             if after == StateName::Running
@@ -441,20 +457,24 @@ impl Actor {
     }
 
     /// Writes down what is different now, for a daemon that may come after this one.
-    fn write_down(&self, standing: Standing, ending: Option<(EndedBy, bool)>) {
+    fn write_down(&mut self, standing: Standing) {
         let ledger = &self.shared.ledger;
         let now = self.standing();
         if now != standing {
             ledger.stands(&self.spec.name, &now);
         }
-        let Some(live) = &self.live else { return };
+        let Some(live) = &mut self.live else { return };
         if now.state == StateName::Running && standing.state != StateName::Running {
             ledger.ready(&live.uuid);
         }
         match self.machine.ending() {
             // That it ended by itself, the record of the run says.
             Some((EndedBy::Itself, false)) | None => {}
-            Some((by, then_start)) if Some((by, then_start)) != ending => ledger.ending(&live.uuid, by, then_start),
+            // Compared with what is written, not with what was so before: an end that was asked for during the start is older than what it is written in.
+            ending @ Some((by, then_start)) if ending != live.ending => {
+                live.ending = ending;
+                ledger.ending(&live.uuid, by, then_start);
+            }
             Some(_) => {}
         }
     }

@@ -145,6 +145,28 @@ impl SubProcessHandle {
         }
     }
 
+    /// Says that it is going to be ended and started again with others ([`Self::end_to_start`]): a daemon that comes after this one is to bring that to
+    /// its end. A full mailbox is waited for.
+    pub async fn to_restart(&self) {
+        // One that is gone is not started again.
+        let _ = self.ask_patiently(|reply| Message::ToRestart { reply }).await;
+    }
+
+    /// Ends its whole tree as [`Self::quit`] does; that it is to be started afterwards ([`Self::start_after_all`]) is written down. A full mailbox is
+    /// waited for.
+    pub async fn end_to_start(&self, timeout: Option<Duration>) -> Result<Ended, CommandError> {
+        match self.ask_patiently(|reply| Message::EndToStart { timeout, reply }).await? {
+            (Answer::Ended(report), published) => Ok(self.ended(report, &published)),
+            (other, _) => Err(refused(other)),
+        }
+    }
+
+    /// The start for which it was ended. A full mailbox is waited for.
+    pub async fn start_after_all(&self) -> Result<Executed, CommandError> {
+        let answer = self.ask_patiently(|reply| Message::Execute { launch: Launch::default(), origin: Origin::Restart, reply }).await?;
+        self.executed(answer)
+    }
+
     /// Ends it and starts it.
     pub async fn restart(&self, launch: Launch, timeout: Option<Duration>) -> Result<Executed, CommandError> {
         let answer = self.ask(|reply| Message::Restart { launch, timeout, reply }).await?;

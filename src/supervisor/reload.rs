@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::protocol::{EndedBy, Name, Origin, StateName};
+use crate::protocol::{Name, Origin, StateName};
 use crate::subprocess::actor;
 use crate::subprocess::{CommandError, Launch, Spec, SubProcessHandle};
 
@@ -20,7 +20,7 @@ use super::definitions::MAX_REGISTERED;
 use super::order::{self, Cycle, Link, Order};
 use super::plan::Plan;
 use super::registry::Registered;
-use super::start::{How, Restarting};
+use super::start::{How, Restarting, announce};
 
 /// Why a configuration was not put in place. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +101,8 @@ impl SupervisorHandle {
             }
         }
         self.0.schedules.notify_one();
+        // Written down before it is answered: a daemon that comes after this one finds the new definitions, and would not know who runs by an old one.
+        announce(&work.to_start().collect::<Vec<_>>()).await;
         tokio::spawn(self.clone().carry_out_reload(work, turn));
         Ok(replaced)
     }
@@ -136,7 +138,7 @@ impl SupervisorHandle {
                 match (removed.get(&name).cloned(), restarted.get(&name).cloned()) {
                     (Some(handle), _) => ending.push(Box::pin(async move { (name, handle.unregister_patiently().await) })),
                     (None, Some(handle)) => {
-                        ending.push(Box::pin(async move { (name, handle.quit_patiently(None, EndedBy::Restart).await.map(drop)) }));
+                        ending.push(Box::pin(async move { (name, handle.end_to_start(None).await.map(drop)) }));
                     }
                     (None, None) => ends.done(&name),
                 }
@@ -149,15 +151,14 @@ impl SupervisorHandle {
                 }
             } else if let Some(handle) = restarted.get(&name) {
                 match result {
-                    Ok(()) => starts.push((handle.clone(), How::Execute { launch: Launch::default(), origin: Origin::Restart })),
+                    Ok(()) => starts.push((handle.clone(), How::AfterAll)),
                     Err(error) => tracing::warn!(%name, %error, "cannot be ended, and so not be started anew"),
                 }
             }
         }
         drop(turn);
         for handle in fresh {
-            let published = handle.published();
-            if published.spec.autostart && published.starts == 0 && published.state == StateName::Stopped {
+            if is_fresh(&handle) {
                 starts.push((handle, How::Execute { launch: Launch::default(), origin: Origin::Autostart }));
             }
         }
@@ -171,6 +172,19 @@ impl SupervisorHandle {
         }
         drop(restarting);
     }
+}
+
+impl Work {
+    /// Who is to be started once all that is to end is gone.
+    fn to_start(&self) -> impl Iterator<Item = SubProcessHandle> {
+        self.restarted.values().chain(self.fresh.iter().filter(|handle| is_fresh(handle))).cloned()
+    }
+}
+
+/// Whether one that is new, or has changed, starts by itself.
+fn is_fresh(handle: &SubProcessHandle) -> bool {
+    let published = handle.published();
+    published.spec.autostart && published.starts == 0 && published.state == StateName::Stopped
 }
 
 impl Registered {

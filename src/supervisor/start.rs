@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, Either, select};
+use futures_util::future::{BoxFuture, Either, join_all, select};
 use futures_util::stream::FuturesUnordered;
 
 use crate::protocol::reply::{Ended, Executed};
@@ -43,8 +43,16 @@ pub enum StartError {
 /// How one is to be started.
 #[derive(Clone, Debug)]
 pub(super) enum How {
-    Execute { launch: Launch, origin: Origin },
-    Restart { launch: Launch, timeout: Option<Duration> },
+    Execute {
+        launch: Launch,
+        origin: Origin,
+    },
+    /// It was ended for this with others.
+    AfterAll,
+    Restart {
+        launch: Launch,
+        timeout: Option<Duration>,
+    },
 }
 
 /// What came of each that was to start.
@@ -124,8 +132,9 @@ impl SupervisorHandle {
         let supervisor = self.clone();
         let work = async move {
             let restarting = Restarting::of(&supervisor, &handles);
+            announce(&handles).await;
             let way = move |handle: SubProcessHandle| -> BoxFuture<'static, Result<Ended, CommandError>> {
-                Box::pin(async move { handle.quit(None, timeout, EndedBy::Restart).await })
+                Box::pin(async move { handle.end_to_start(timeout).await })
             };
             let ends = supervisor.clone().carry_out_end(handles.clone(), Vec::new(), way).await;
             let mut starts = Starts::new();
@@ -133,7 +142,7 @@ impl SupervisorHandle {
             for handle in handles {
                 match ends.get(handle.name()) {
                     Some(Err(_)) | None => {}
-                    Some(Ok(_)) => ready.push((handle, How::Execute { launch: Launch::default(), origin: Origin::Restart })),
+                    Some(Ok(_)) => ready.push((handle, How::AfterAll)),
                 }
             }
             for (name, end) in ends {
@@ -177,6 +186,7 @@ impl SupervisorHandle {
                     _ if self.is_leaving() => Box::pin(async { Err(CommandError::Overtaken) }),
                     None => Box::pin(start_required(starting)),
                     Some(How::Execute { launch, origin }) => Box::pin(async move { starting.execute(launch, origin).await }),
+                    Some(How::AfterAll) => Box::pin(async move { starting.start_after_all().await }),
                     Some(How::Restart { launch, timeout }) => Box::pin(async move { starting.restart(launch, timeout).await }),
                 };
                 beginning.push(begin(handle, answer));
@@ -265,6 +275,11 @@ impl SupervisorHandle {
             }
         }
     }
+}
+
+/// Has it written down that these are going to be ended and started again, before the first of them is ended.
+pub(super) async fn announce(handles: &[SubProcessHandle]) {
+    join_all(handles.iter().map(SubProcessHandle::to_restart)).await;
 }
 
 /// These are quit only to be started again, for as long as this lives; then it is looked whether they were.

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use procman::protocol::reply::{Ended, NamedProcess, PastRun, Reloaded, View, ViewWithStatus};
+use procman::protocol::event::Event;
+use procman::protocol::reply::{Ended, NamedProcess, PastRun, Reloaded, Replay, View, ViewWithStatus};
 use procman::protocol::{Cause, EndedBy, ErrorCode, StateName, Wanted};
 use serde_json::{Value, json};
 
@@ -100,6 +101,71 @@ fn what_ended_meanwhile_is_told_and_the_policy_decides() {
     daemon.replace();
     assert_eq!(daemon.view("once").returncode, view_of(&history(&daemon, "once")));
     assert_eq!((history(&daemon, "once").len(), history(&daemon, "again").len()), (1, 1));
+}
+
+/// What the daemon has told of one: its states, each with a PID where there is a process.
+fn told(daemon: &Daemon, name: &str) -> Vec<(StateName, Option<u32>)> {
+    let replay: Replay = daemon.call("events", json!({}));
+    let changes = replay.events.into_iter().filter_map(|event| match event {
+        Event::StateChanged(change) if change.name.as_str() == name => Some((change.to, change.pid)),
+        Event::StateChanged(_) | Event::Noted(_) => None,
+    });
+    changes.collect()
+}
+
+#[test]
+fn what_has_ended_meanwhile_is_not_told_as_running() {
+    let mut daemon = Daemon::start(&[sleeper("web", ""), sleeper("quit", "stop_signal = 'CONT'\nstop_timeout = 600")].concat());
+    let pids = ["web", "quit"].map(|name| daemon.execute(name).pid);
+    let peer = Peer::connect(zmq::REQ, &daemon.endpoint());
+    peer.send(&[frame(&json!({"command": "quit", "name": "quit"}))]);
+    daemon.wait_for_state("quit", StateName::Stopping);
+    let _: Value = daemon.call("history", json!({}));
+    daemon.kill_alone();
+    for pid in pids {
+        procman::sys::pidfd::PidFd::open(pid).unwrap().send_signal(libc::SIGKILL).unwrap();
+        until("it has ended", || stat_of(pid).is_none_or(|stat| stat.is_zombie()).then_some(()));
+    }
+    daemon.start_next();
+    let end = daemon.wait_for("web", |view| view.state != StateName::Stopping).state;
+    assert!(matches!(end, StateName::Exited | StateName::Lost), "{end}");
+    assert_eq!(told(&daemon, "web"), [(StateName::Stopping, None), (end, None)], "what is left of its tree is looked for, and that is all");
+    daemon.wait_for_state("quit", StateName::Stopped);
+    assert_eq!(told(&daemon, "quit"), [(StateName::Stopping, None), (StateName::Stopped, None)]);
+    let runs = history(&daemon, "quit");
+    assert_eq!(runs.iter().map(|run| (run.pid, run.ended_by)).collect::<Vec<_>>(), [(Some(pids[1]), EndedBy::Quit)]);
+}
+
+#[test]
+fn a_run_that_never_had_a_process_is_not_told_as_running() {
+    let mut daemon = Setup::new(&sleeper("web", "")).env("PROCMAN_CRASH_AT", "after-intent").start();
+    let peer = Peer::connect(zmq::REQ, &daemon.endpoint());
+    peer.send(&[frame(&json!({"command": "execute", "name": "web"}))]);
+    daemon.leave_alone();
+    daemon.start_next();
+    daemon.wait_for_state("web", StateName::Lost);
+    assert_eq!(told(&daemon, "web"), [(StateName::Stopping, None), (StateName::Lost, None)]);
+    assert_eq!(history(&daemon, "web")[0].pid, None);
+}
+
+#[test]
+fn a_restart_whose_start_may_have_come_to_a_process_is_left_to_the_policy() {
+    for (policy, expected) in [("never", StateName::Lost), ("on-failure", StateName::Running)] {
+        let keys = format!("restart = '{policy}'\nbackoff = {{ initial = 0 }}");
+        let mut daemon = Setup::new(&sleeper("web", &keys)).env("PROCMAN_CRASH_AT", "after-intent:2").start();
+        daemon.execute("web");
+        let peer = Peer::connect(zmq::REQ, &daemon.endpoint());
+        peer.send(&[frame(&json!({"command": "restart", "name": "web"}))]);
+        daemon.leave_alone();
+        daemon.start_next();
+        let view = daemon.wait_for_state("web", expected);
+        assert_eq!(view.restarts, u64::from(expected == StateName::Running));
+        let runs = history(&daemon, "web");
+        assert_eq!(
+            runs.iter().map(|run| (run.cause, run.ended_by)).collect::<Vec<_>>(),
+            [(Cause::Lost, EndedBy::Itself), (Cause::Quit, EndedBy::Restart)]
+        );
+    }
 }
 
 fn view_of(runs: &[PastRun]) -> Option<i32> {
@@ -236,6 +302,80 @@ fn an_end_that_was_begun_is_brought_to_an_end() {
     assert_ne!(view.pid, Some(before));
     assert_eq!(history(&daemon, "restart")[0].ended_by, EndedBy::Restart);
     let _: Ended = daemon.call("quit", json!({"name": "restart", "timeout": 0}));
+}
+
+/// One that takes its time to end, as long as there is a file `busy` in the directory.
+fn slow(name: &str, keys: &str) -> String {
+    let program = "trap \"while [ -e {dir}/busy ]; do sleep 0.02; done; exit\" TERM; touch {dir}/up-$NAME; while :; do sleep 0.02; done";
+    process(name, &format!("cmd = ['sh', '-c', '{program}']\nenv = {{ NAME = '{name}' }}\nstop_timeout = 600\n{keys}"))
+}
+
+/// Which of them have another process than before.
+fn started_anew(daemon: &Daemon, before: &[(&str, u32)]) {
+    for (name, pid) in before {
+        let view = daemon.wait_for(name, |view| view.state == StateName::Running && view.pid != Some(*pid));
+        assert_eq!((view.wanted, view.restarts), (Wanted::Up, 0), "{name}");
+    }
+}
+
+/// Two that are ended one after the other, the first of which is just ending, and one that is ended already; the daemon is killed then.
+fn killed_amid(change: impl FnOnce(&Daemon)) -> (Daemon, Vec<(&'static str, u32)>) {
+    let group = "group = 'site'\n";
+    let all = [slow("under", group), slow("over", &format!("{group}requires = ['under']")), sleeper("quick", group), sleeper("other", "")];
+    let mut daemon = Daemon::start(&all.concat());
+    let before: Vec<(&str, u32)> = ["under", "over", "quick", "other"].map(|name| (name, daemon.execute(name).pid)).to_vec();
+    until("they are set", || (daemon.path("up-under").exists() && daemon.path("up-over").exists()).then_some(()));
+    fs::write(daemon.path("busy"), "").unwrap();
+    change(&daemon);
+    daemon.wait_for_state("quick", StateName::Stopped);
+    daemon.wait_for_state("over", StateName::Stopping);
+    assert_eq!(daemon.view("under").state, StateName::Running, "its turn has not come");
+    daemon.replace();
+    fs::remove_file(daemon.path("busy")).unwrap();
+    (daemon, before)
+}
+
+#[test]
+fn a_restart_of_several_is_carried_out_by_the_next_daemon() {
+    let (daemon, before) = killed_amid(|daemon| {
+        let peer = Peer::connect(zmq::REQ, &daemon.endpoint());
+        peer.send(&[frame(&json!({"command": "restart", "group": "site"}))]);
+        daemon.wait_for_state("over", StateName::Stopping);
+    });
+    started_anew(&daemon, &before[..3]);
+    assert_eq!(daemon.view("other").pid, Some(before[3].1));
+    for name in ["under", "over", "quick"] {
+        assert_eq!(history(&daemon, name).len(), 1, "{name} was ended once");
+    }
+}
+
+#[test]
+fn the_restarts_of_a_reload_are_carried_out_by_the_next_daemon() {
+    let (daemon, before) = killed_amid(|daemon| {
+        let all =
+            [slow("under", "nice = 1"), slow("over", "requires = ['under']\nnice = 1"), sleeper("quick", "nice = 1"), sleeper("other", "")];
+        daemon.rewrite(&all.concat());
+        let done: Reloaded = daemon.call("reload", json!({}));
+        assert_eq!(done.restarted.len(), 3);
+    });
+    started_anew(&daemon, &before[..3]);
+    assert_eq!(daemon.view("other").pid, Some(before[3].1));
+}
+
+#[test]
+fn a_quit_amid_a_restart_of_several_holds_for_the_next_daemon_too() {
+    let (daemon, before) = killed_amid(|daemon| {
+        let peers = [json!({"command": "restart", "group": "site"}), json!({"command": "quit", "name": "over"})].map(|request| {
+            let peer = Peer::connect(zmq::REQ, &daemon.endpoint());
+            peer.send(&[frame(&request)]);
+            daemon.wait_for_state("over", StateName::Stopping);
+            peer
+        });
+        daemon.wait_for("over", |view| view.wanted == Wanted::Down);
+        drop(peers);
+    });
+    started_anew(&daemon, &[before[0], before[2]]);
+    daemon.wait_for_state("over", StateName::Stopped);
 }
 
 #[test]

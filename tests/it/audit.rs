@@ -1,5 +1,7 @@
 //! Who had what changed.
 
+use std::fs;
+
 use procman::protocol::reply::{AuditEntry, Reloaded, View};
 use serde_json::{Value, json};
 
@@ -50,6 +52,32 @@ fn each_command_is_kept_with_who_gave_it_and_what_came_of_it() {
     assert!(!format!("{entries:?}").contains("swordfish"));
     assert_eq!(trail(&daemon, json!({"name": "web"})).len(), 4);
     assert_eq!(trail(&daemon, json!({"limit": 2})), entries[..2]);
+}
+
+#[test]
+fn many_questions_for_all_of_it_take_few_threads() {
+    let daemon = Daemon::start("");
+    let refused = daemon.refusal("audit", json!({"limit": 10_001}));
+    assert!(refused.message.contains("10000"), "{refused:?}");
+    let threads = || fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
+    let _: View = daemon.call("register", json!({"name": "web", "cmd": ["sleep", "1000"]}));
+    let before = threads();
+    // Each reads behind what is to be written, and waits for that as long as somebody holds the database.
+    let connection = rusqlite::Connection::open(daemon.path("state/procman.db")).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    daemon.refusal("quit", json!({"name": "nobody"}));
+    let peers: Vec<Peer> = (0..64).map(|_| Peer::connect(zmq::REQ, &daemon.endpoint())).collect();
+    peers.iter().for_each(|peer| peer.send(&[frame(&json!({"command": "audit", "limit": 10_000}))]));
+    let mut most = 0;
+    until("one is answered", || {
+        most = most.max(threads());
+        peers[63].has_more(0).then_some(())
+    });
+    drop(connection);
+    assert!(most < before + 16, "{before} threads, and then {most}");
+    for peer in &peers {
+        assert_eq!(value_of(&peer.receive()[0])["success"], true);
+    }
 }
 
 #[test]

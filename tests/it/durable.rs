@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use procman::protocol::StateName;
 use procman::protocol::event::Event;
 use procman::protocol::reply::{PastRun, Replay, StatusOfAll, View};
+use procman::protocol::{Cause, StateName};
 use serde_json::json;
 
-use super::harness::{Daemon, Setup, is_root, until};
+use super::harness::{Daemon, Peer, Setup, frame, is_root, until, value_of};
 
 const SITE: &str = "[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\n[[process]]\nname = 'late'\ncmd = ['sleep', '1000']\n\
      [[process]]\nname = 'short'\ncmd = ['true']\n";
@@ -64,6 +64,46 @@ fn a_database_that_somebody_holds_is_waited_for() {
     assert_eq!((daemon.view("web").pid, daemon.view("late").pid), (Some(web), late));
     assert_eq!(daemon.view("new").state, StateName::Stopped);
     assert_eq!(daemon.call::<Vec<PastRun>>("history", json!({"name": "short"})).len(), runs);
+}
+
+/// What a command asks for while somebody holds the database for a moment; `None` where that moment was so long that the daemon took it for trouble.
+fn answered_behind_the_commit(daemon: &Daemon, request: &serde_json::Value, done: impl Fn(&View) -> bool) -> Option<()> {
+    let connection = rusqlite::Connection::open(daemon.path("state/procman.db")).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let peer = Peer::connect(zmq::REQ, &daemon.endpoint());
+    peer.send(&[frame(request)]);
+    daemon.wait_for("web", done);
+    let early = peer.has_more(0);
+    connection.execute_batch("ROLLBACK").unwrap();
+    let reply = value_of(&peer.receive()[0]);
+    assert_eq!(reply["success"], true, "{reply}");
+    if events(daemon).contains(&"store_trouble".to_owned()) {
+        return None;
+    }
+    assert!(!early, "it was answered, and a daemon that is killed now is followed by one that does not know of it");
+    Some(())
+}
+
+#[test]
+fn what_was_answered_is_written_down() {
+    let request = |command: &str| json!({"command": command, "name": "web"});
+    for (request, done) in [
+        (request("quit"), (|view| view.state == StateName::Stopped) as fn(&View) -> bool),
+        (request("reap"), |view| view.state == StateName::Stopped),
+    ] {
+        until("the disk was not called out of order", || {
+            let mut daemon = Daemon::start(SITE);
+            daemon.execute("web");
+            let held = answered_behind_the_commit(&daemon, &request, done);
+            daemon.kill_alone();
+            daemon.start_next();
+            held?;
+            assert_eq!(daemon.view("web").state, StateName::Stopped, "{request}");
+            let runs: Vec<PastRun> = daemon.call("history", json!({"name": "web"}));
+            assert_eq!(runs.iter().map(|run| run.cause).collect::<Vec<_>>(), [Cause::Quit], "{request}");
+            Some(())
+        });
+    }
 }
 
 #[test]

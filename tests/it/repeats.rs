@@ -60,6 +60,74 @@ fn a_repetition_gets_the_answer_of_the_first() {
     assert_eq!(told, ["register", "quit", "restart", "restart", "quit", "restart"]);
 }
 
+/// What was answered, the next daemon answers, too, and a refusal as well as a success.
+#[track_caller]
+fn known_by_the_next(follow: impl Fn(&mut Daemon)) {
+    let mut daemon = Daemon::start(COUNTER);
+    let restart = json!({"command": "restart", "name": "web", "request_id": "a", "client": "gui"});
+    let signal = json!({"command": "signal", "name": "nobody", "signal": "HUP", "request_id": -1});
+    let first = ask(&socket_of(&daemon), &restart);
+    assert_eq!(first["success"], true, "{first}");
+    let refused = ask(&peer(&daemon.endpoint(), Some("me")), &signal);
+    assert_eq!(refused["error"]["code"], "not_found");
+    daemon.lines("runs", 1);
+    for _ in 0..2 {
+        follow(&mut daemon);
+        assert_eq!(ask(&socket_of(&daemon), &restart), first);
+        assert_eq!(ask(&peer(&daemon.endpoint(), Some("me")), &signal), refused);
+        let other = ask(&socket_of(&daemon), &json!({"command": "quit", "name": "web", "request_id": "a", "client": "gui"}));
+        assert_eq!(other["error"]["code"], "bad_request", "{other}");
+        assert_eq!(daemon.lines("runs", 1).len(), 1);
+    }
+}
+
+#[test]
+fn a_repetition_after_the_daemon_was_killed_gets_the_answer_of_the_first() {
+    known_by_the_next(|daemon| {
+        // At once: what was answered is written down.
+        daemon.kill_alone();
+        daemon.start_next();
+    });
+}
+
+#[test]
+fn a_repetition_after_the_daemon_was_started_anew_gets_the_answer_of_the_first() {
+    known_by_the_next(Daemon::start_anew);
+}
+
+#[test]
+fn a_repetition_after_an_upgrade_gets_the_answer_of_the_first() {
+    known_by_the_next(|daemon| {
+        let uuid = daemon.info().uuid;
+        let _: Value = daemon.call("upgrade", json!({}));
+        daemon.wait_for_successor(&uuid);
+    });
+}
+
+#[test]
+fn what_was_begun_and_not_answered_is_not_done_again() {
+    let program = "trap \"while [ -e {dir}/busy ]; do sleep 0.02; done; exit\" TERM; echo run >> {dir}/runs; while :; do sleep 0.02; done";
+    let mut daemon = Daemon::start(&format!("[[process]]\nname = 'web'\ncmd = ['sh', '-c', '{program}']\nstop_timeout = 600\n"));
+    daemon.execute("web");
+    daemon.lines("runs", 1);
+    std::fs::write(daemon.path("busy"), "").unwrap();
+    let restart = json!({"command": "restart", "name": "web", "request_id": 7, "client": "gui"});
+    let socket = socket_of(&daemon);
+    socket.send(&[frame(&restart)]);
+    daemon.wait_for_state("web", StateName::Stopping);
+    daemon.replace();
+    std::fs::remove_file(daemon.path("busy")).unwrap();
+    let refused = ask(&socket_of(&daemon), &restart);
+    assert_eq!((&refused["error"]["code"], &refused["request_id"]), (&json!("internal"), &json!(7)), "{refused}");
+    assert!(refused["error"]["details"]["begun_at"].as_i64().unwrap() > 1_000_000_000, "{refused}");
+    // What was under way is carried out, once.
+    daemon.lines("runs", 2);
+    daemon.wait_for_state("web", StateName::Running);
+    assert_eq!(ask(&socket_of(&daemon), &restart), refused);
+    daemon.quit("web");
+    assert_eq!(daemon.lines("runs", 2).len(), 2);
+}
+
 fn socket_of(daemon: &Daemon) -> Peer {
     peer(&daemon.endpoint(), None)
 }

@@ -724,5 +724,10 @@ fn errors() -> Vec<(&'static str, WireError)> {
         ("error-timeout", error(ErrorCode::Timeout, "web has not ended within 2 s; the work goes on")),
         ("error-shutting_down", error(ErrorCode::ShuttingDown, "the daemon is leaving")),
         ("error-internal", error(ErrorCode::Internal, "the supervisor of web is gone")),
+        (
+            "error-internal-interrupted",
+            error(ErrorCode::Internal, "the daemon was ended while it carried this out, and it is not done a second time")
+                .with("begun_at", 1_700_000_000_i64),
+        ),
     ]
 }

@@ -322,7 +322,7 @@ pub enum Verb {
     Audit {
         /// About which sub-process; without it, all
         name: Option<Name>,
-        /// At most so many
+        /// At most so many, up to 10000
         #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = DEFAULT_AUDIT_LIMIT)]
         limit: u64,
     },

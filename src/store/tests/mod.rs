@@ -139,6 +139,15 @@ fn what_was_handed_over_is_there_again() {
     store.stand(standing("a", u64::MAX));
     store.stand(standing("b", 1));
     store.unstand(&name("b"));
+    let begun = AnswerRow { key: "k".into(), hash: u64::MAX, boot_id: "now".into(), monotonic: 7, time: 1.5, answer: None };
+    let refused = AnsweredRow::Refused(crate::protocol::WireError::bad_request("no").with("pid", 7).with("name", "a"));
+    store.answer(begun.clone()).wait(LONG).unwrap();
+    let answered = AnswerRow { answer: Some(AnsweredRow::Done("00ff".into())), ..begun.clone() };
+    drop(store.answer(answered.clone()));
+    drop(store.answer(AnswerRow { key: "gone".into(), ..begun.clone() }));
+    store.forget_answer("gone");
+    let refused = AnswerRow { key: "r".into(), answer: Some(refused), ..begun };
+    drop(store.answer(refused.clone()));
     store.audit(&entry("quit", Some("a")));
     store.audit(&entry("execute", None));
     assert_eq!(store.audit_log(None, 9).unwrap(), [entry("execute", None), entry("quit", Some("a"))]);
@@ -160,6 +169,7 @@ fn what_was_handed_over_is_there_again() {
         runs: vec![RunRow { process: Some(moved), ready: true, ending, ..run("u1", "a") }],
         standings: vec![standing("a", u64::MAX)],
         history: vec![past("u2", "a")],
+        answers: vec![answered, refused],
         farewell: Some(Farewell::Kept),
         set_aside: None,
         fresh: false,
@@ -250,6 +260,16 @@ mod migrations {
             opened.store.close(Farewell::Quit);
             let version: i64 = connection(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
             assert_eq!(version, NEWEST);
+        }
+    }
+
+    #[test]
+    fn a_former_schema_can_be_read_where_nothing_can_be_written() {
+        for former in 1..=STEPS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            migrate(&mut connection(dir.path()), 0, &STEPS[..former]).unwrap();
+            let contents = database::peek(&dir.path().join("procman.db")).unwrap();
+            assert_eq!(contents.rows(), 0, "from {former}");
         }
     }
 

@@ -6,7 +6,10 @@ use std::os::fd::AsFd;
 use super::super::adopt::{Adoption, FoundMain, FoundRun, FoundState, LastRun};
 use super::super::machine::{Found, Recovered, Run};
 use super::super::restart::Restarts;
+use super::live::status_of_zombie;
 use super::*;
+use crate::procfs;
+use crate::sys::pidfd::PidFd;
 
 /// What is told of a process that lives on while its definition has changed.
 const OUTDATED: &str = "it was started with an earlier definition and runs on; `restart` or `reload` starts it with the present one";
@@ -48,7 +51,10 @@ impl Actor {
         let FoundRun { uuid, launch, origin, identity, main, started, started_at, ready, outdated, ending, notify, group } = run;
         let group = group.map(Arc::new);
         let (held, ended, recorded) = match main {
-            FoundMain::Held(fd) => (Some(readiness::watch(fd)?), None, None),
+            FoundMain::Held(fd) => match has_ended(&fd, identity.pid) {
+                Some(status) => (None, Some(Some(status)), None),
+                None => (Some(readiness::watch(fd)?), None, None),
+            },
             FoundMain::Ended(status) => (None, Some(status), None),
             FoundMain::Recorded(end, message) => (None, None, Some((end, message))),
         };
@@ -84,21 +90,26 @@ impl Actor {
         let main = held.map(|fd| Main { fd, _guard: self.shared.mains.claim(identity.pid) });
         let leases = streams::leases(self.shared.spawner.outputs(), &self.spec);
         let oom = group.as_ref().is_some_and(|group| group.oom_killed());
-        self.live =
-            Some(Live { uuid, identity, main, ender: None, vigil, refusal: None, stop_request: None, group, _leases: leases, _root: root });
+        self.live = Some(Live {
+            uuid,
+            identity,
+            main,
+            ender: None,
+            vigil,
+            refusal: None,
+            stop_request: None,
+            ending: None,
+            group,
+            _leases: leases,
+            _root: root,
+        });
 
-        let overdue = ending.is_some_and(|(by, _)| by == EndedBy::StartTimeout);
-        let found = match recorded {
-            Some((end, _)) => Found::Remains { end, then_start: ending.is_some_and(|(_, then_start)| then_start) },
-            None => Found::Living { run: Run { pid: identity.pid, started }, ready, overdue },
+        let found = match (recorded, ended) {
+            (Some((end, _)), _) => Found::Remains { end, then_start: ending.is_some_and(|(_, then_start)| then_start) },
+            (None, Some(status)) => Found::Ended { started, ready, ending, status, oom },
+            (None, None) => Found::Living { run: Run { pid: identity.pid, started }, ready, ending },
         };
-        let remains = matches!(found, Found::Remains { .. });
-        self.queued.push_back(Event::Recovered(Recovered { launch: launch.clone(), restarts, found }));
-        if !remains && let Some((by, then_start)) = ending {
-            let event = self.end_again(by, then_start, launch);
-            self.queued.extend(event);
-        }
-        self.queued.extend(ended.map(|status| Event::MainExited { status, oom }));
+        self.queued.push_back(Event::Recovered(Recovered { launch, restarts, found }));
         Ok(())
     }
 
@@ -119,23 +130,14 @@ impl Actor {
         let notify = live.vigil.as_mut().and_then(Vigil::hand_over);
         Some(HandedOver { uuid: live.uuid.clone(), main, notify })
     }
+}
 
-    /// What an earlier daemon was about to do.
-    fn end_again(&mut self, by: EndedBy, then_start: bool, launch: Launch) -> Option<Event<Launch, SpawnFailure>> {
-        let way = stop_way(&self.spec);
-        if then_start {
-            self.tokens += 1; // nobody waits for it any more
-            return Some(Event::Restart { token: Token(self.tokens), launch, way });
-        }
-        match by {
-            EndedBy::Health => Some(Event::Unhealthy),
-            // It comes with the deadline, which has come.
-            EndedBy::StartTimeout => Some(Event::Deadline),
-            // Its main ends or has ended, which is told as such.
-            EndedBy::Itself => None,
-            EndedBy::Quit | EndedBy::Reap | EndedBy::Restart | EndedBy::Unregister | EndedBy::Required | EndedBy::Shutdown => {
-                Some(Event::Quit { token: None, way, by })
-            }
-        }
+/// How it ended, where it has ended already and anybody can tell: it is not told as running first.
+fn has_ended(fd: &PidFd, pid: u32) -> Option<ExitStatus> {
+    match fd.reap() {
+        Ok(status) => status,
+        // It is not the daemon's child, and may have ended all the same.
+        Err(_) if procfs::read_stat(pid).is_ok_and(|stat| stat.is_zombie()) => status_of_zombie(fd, pid),
+        Err(_) => None,
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::output::Lease;
 use crate::procfs::{self, Identity, Root};
-use crate::protocol::Origin;
+use crate::protocol::{EndedBy, Origin};
 use crate::sys::crash;
 use crate::sys::pidfd::{ExitStatus, PidFd};
 use crate::sys::reaper::MainGuard;
@@ -45,6 +45,8 @@ pub(super) struct Live {
     pub(super) refusal: Option<String>,
     /// The definition's request to stop, while it is being made.
     pub(super) stop_request: Option<BoxFuture<'static, Result<(), String>>>,
+    /// What is written down of its end: by whom, and whether a start is to follow.
+    pub(super) ending: Option<(EndedBy, bool)>,
     /// Its control group, where it has one.
     pub(super) group: Option<Arc<RunGroup>>,
     /// Keeps its logs looked after.
@@ -157,7 +159,8 @@ async fn status_of_strange_child(fd: &PidFd) -> Option<ExitStatus> {
     }
 }
 
-fn status_of_zombie(fd: &PidFd, pid: u32) -> Option<ExitStatus> {
+/// How a zombie ended, whoever's child it is.
+pub(super) fn status_of_zombie(fd: &PidFd, pid: u32) -> Option<ExitStatus> {
     let status = procfs::read_exit_code(pid).ok().flatten()?;
     // It still is this process, if its descriptor says so after the file was read, too.
     (fd.pid().ok()? == Some(pid)).then(|| ExitStatus::of_wait(status))

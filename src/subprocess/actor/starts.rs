@@ -100,8 +100,19 @@ impl Actor {
             Vigil::begin(WatchedRun { spec, launch, uuid, main: identity, notify, shared })
         });
         let main = Some(Main { fd, _guard: guard });
-        self.live =
-            Some(Live { uuid, identity, main, ender: None, vigil, refusal: None, stop_request: None, group, _leases: leases, _root: root });
+        self.live = Some(Live {
+            uuid,
+            identity,
+            main,
+            ender: None,
+            vigil,
+            refusal: None,
+            stop_request: None,
+            ending: None,
+            group,
+            _leases: leases,
+            _root: root,
+        });
         // An orphan may have stood behind this child while it was nobody's.
         self.shared.reaped.notify_one();
         Event::Spawned { pid: identity.pid }

@@ -47,8 +47,10 @@ pub struct Machine<L, F> {
     last_end: Option<End>,
     /// The daemon leaves: the policy starts nothing more.
     leaving: bool,
-    /// It was to be started by the daemon, and somebody has quit it before its turn came.
+    /// It was to be started by the daemon or with others, and somebody has quit it before its turn came.
     withdrawn: bool,
+    /// It is to be ended and started again with others, until it is.
+    to_restart: bool,
     /// Who waits for the spawn under way.
     starters: Vec<Token>,
     /// Who waits for the end under way.
@@ -69,6 +71,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             last_end: None,
             leaving: false,
             withdrawn: false,
+            to_restart: false,
             starters: Vec::new(),
             enders: Vec::new(),
             effects: Vec::new(),
@@ -153,6 +156,8 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             Event::Execute { token, launch, origin } => self.execute(token, launch, origin, now),
             Event::Quit { token, way, by } => self.quit(token, way, by, now),
             Event::Restart { token, launch, way } => self.restart(token, launch, way, now),
+            Event::ToRestart => self.restart_with_others(),
+            Event::EndToStart { token, way } => self.end_to_start(token, way, now),
             Event::Spawned { pid } => self.spawned(pid, now),
             Event::SpawnFailed { failure } => self.spawn_failed(&failure, now, roll),
             Event::SpawnWithdrawn => self.spawn_withdrawn(now, roll),
@@ -172,7 +177,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                     self.cancel_backoff(State::Exited);
                 }
             }
-            Event::Recovered(recovered) => self.recover(recovered, now),
+            Event::Recovered(recovered) => self.recover(recovered, now, roll),
             Event::NoMoreStarts => {
                 self.leaving = true;
                 self.cancel_backoff(State::Stopped);
@@ -279,12 +284,14 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         !success || end.lived < self.policy.start_seconds || end.unready
     }
 
-    /// Who has the run ended that is being ended, and whether a start is to follow.
+    /// Who has the run ended that is being ended, or is going to be, and whether a start is to follow.
     pub fn ending(&self) -> Option<(EndedBy, bool)> {
         match &self.state {
             State::Stopping(Stopping { by, then, .. }) | State::Spawning { stop: Some(PendingStop { by, then, .. }) } => {
-                Some((*by, then.is_start()))
+                Some((*by, then.is_start() || self.to_restart))
             }
+            // Its turn has not come yet.
+            State::Starting { .. } | State::Running { .. } if self.to_restart => Some((EndedBy::Restart, true)),
             State::Spawning { stop: None }
             | State::Stopped
             | State::Starting { .. }

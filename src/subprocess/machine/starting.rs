@@ -12,7 +12,7 @@ use super::words::{Answer, Effect, End, Refusal, Run, StopWay, Token, TreeReport
 
 impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     pub(super) fn execute(&mut self, token: Token, launch: L, origin: Origin, now: Instant) {
-        if origin == Origin::Autostart && std::mem::take(&mut self.withdrawn) {
+        if matches!(origin, Origin::Autostart | Origin::Restart) && std::mem::take(&mut self.withdrawn) {
             return self.answer(token, Answer::Refused(Refusal::Overtaken));
         }
         match &mut self.state {
@@ -22,7 +22,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             // The process has ended; what is left of its tree is about to, and then it is started.
             State::Stopping(Stopping { main: None, phase: Phase::Asked { .. } | Phase::Killing { .. }, then, .. }) if !then.is_start() => {
                 then.start_too(launch, origin, token);
-                self.wanted = Wanted::Up;
+                (self.wanted, self.to_restart) = (Wanted::Up, false);
             }
             State::Spawning { .. } | State::Starting { .. } | State::Running { .. } | State::Stopping(_) => {
                 let refusal = Refusal::AlreadyRunning { pid: self.run().map(|run| run.pid), state: self.state() };
@@ -40,7 +40,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
         } else if origin == Origin::Autostart && self.wanted == Wanted::Up {
             self.restarts = before;
         }
-        self.withdrawn = false;
+        (self.withdrawn, self.to_restart) = (false, false);
         self.starters.extend(tokens);
         self.wanted = Wanted::Up;
         self.last_launch = launch;

@@ -97,6 +97,8 @@ pub(super) enum Phase {
 pub(super) enum Then<L> {
     /// Nothing: it was asked for.
     Rest,
+    /// A start, which whoever asked for the end asks for once others have ended, too.
+    Await,
     /// A start, asked for by these.
     Start { launch: L, origin: Origin, tokens: Vec<Token> },
     /// The restart policy decides: the main ended by itself.
@@ -161,7 +163,7 @@ impl<L> Then<L> {
     pub(super) fn tokens(self) -> Vec<Token> {
         match self {
             Self::Start { tokens, .. } => tokens,
-            Self::Rest | Self::Decide { .. } => Vec::new(),
+            Self::Rest | Self::Await | Self::Decide { .. } => Vec::new(),
         }
     }
 
@@ -169,7 +171,7 @@ impl<L> Then<L> {
     pub(super) fn start_too(&mut self, launch: L, origin: Origin, token: Token) {
         let mut tokens = match self {
             Self::Start { tokens, .. } => std::mem::take(tokens),
-            Self::Rest | Self::Decide { .. } => Vec::new(),
+            Self::Rest | Self::Await | Self::Decide { .. } => Vec::new(),
         };
         tokens.push(token);
         *self = Self::Start { launch, origin, tokens };

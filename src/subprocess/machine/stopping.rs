@@ -11,16 +11,54 @@ use super::words::{Effect, KILL_WAIT, Refusal, Run, StopWay, Token, TreeReport};
 impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
     pub(super) fn quit(&mut self, token: Option<Token>, way: StopWay, by: EndedBy, now: Instant) {
         let wanted = std::mem::replace(&mut self.wanted, Wanted::Down);
+        let to_restart = std::mem::replace(&mut self.to_restart, false);
+        self.withdrawn |= match by {
+            // Whoever starts it again starts what it requires, too.
+            EndedBy::Required => false,
+            EndedBy::Itself
+            | EndedBy::Quit
+            | EndedBy::Reap
+            | EndedBy::Restart
+            | EndedBy::Unregister
+            | EndedBy::Health
+            | EndedBy::StartTimeout
+            | EndedBy::Shutdown => to_restart,
+        } || matches!(self.state, State::Stopped) && wanted == Wanted::Up && !to_restart;
+        self.end(token, way, by, Then::Rest, now);
+    }
+
+    /// It is to be ended and started again, when its turn has come. What rests already is to be started with the others.
+    pub(super) fn restart_with_others(&mut self) {
+        match &self.state {
+            State::Exited | State::Fatal | State::Lost => self.state = State::Stopped,
+            State::Stopped
+            | State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Running { .. }
+            | State::Stopping(_)
+            | State::Backoff { .. } => {}
+        }
+        (self.wanted, self.to_restart, self.withdrawn) = (Wanted::Up, true, false);
+    }
+
+    pub(super) fn end_to_start(&mut self, token: Token, way: StopWay, now: Instant) {
+        if self.withdrawn {
+            return self.end(Some(token), way, EndedBy::Restart, Then::Rest, now);
+        }
+        (self.wanted, self.to_restart) = (Wanted::Up, true);
+        self.end(Some(token), way, EndedBy::Restart, Then::Await, now);
+    }
+
+    fn end(&mut self, token: Option<Token>, way: StopWay, by: EndedBy, then: Then<L>, now: Instant) {
         match &mut self.state {
             State::Stopped | State::Exited | State::Backoff { .. } | State::Fatal | State::Lost => {
-                self.withdrawn |= matches!(self.state, State::Stopped) && wanted == Wanted::Up;
                 self.state = State::Stopped;
                 return self.answer_ended(token);
             }
             State::Spawning { stop } => {
                 let overtaken = match stop {
                     None => {
-                        *stop = Some(PendingStop { way, by, phase: Phase::asked(way.timeout, now), then: Then::Rest });
+                        *stop = Some(PendingStop { way, by, phase: Phase::asked(way.timeout, now), then });
                         self.effects.push(Effect::WithdrawSpawn);
                         Vec::new()
                     }
@@ -28,17 +66,17 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
                         if pending.phase.hurry(way.timeout, now) {
                             self.effects.push(Effect::KillSpawn);
                         }
-                        std::mem::replace(&mut pending.then, Then::Rest).tokens()
+                        std::mem::replace(&mut pending.then, then).tokens()
                     }
                 };
                 self.refuse_all(overtaken, &Refusal::Overtaken);
             }
             State::Starting { run, .. } | State::Running { run } => {
                 let run = *run;
-                self.begin_stopping(Some(run), way, Cause::Quit, by, Then::Rest, now);
+                self.begin_stopping(Some(run), way, Cause::Quit, by, then, now);
             }
             State::Stopping(stopping) => {
-                let overtaken = std::mem::replace(&mut stopping.then, Then::Rest).tokens();
+                let overtaken = std::mem::replace(&mut stopping.then, then).tokens();
                 // Whoever sends a signal means it, also while a request is being made.
                 let signal = if way.request { None } else { stopping.asking.take().map(|_| way.signal) };
                 if let Some(signal) = stopping.hurry(way.timeout, now).or(signal) {
@@ -125,7 +163,11 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
             return; // TreeGone is on its way
         }
         let refused = if then.is_start() { std::mem::replace(then, Then::Rest).tokens() } else { Vec::new() };
-        if !refused.is_empty() {
+        let awaited = matches!(then, Then::Await);
+        if awaited {
+            (*then, self.to_restart) = (Then::Rest, false);
+        }
+        if !refused.is_empty() || awaited {
             self.wanted = Wanted::Down;
         }
         self.refuse_all(refused, &Refusal::Survivors(report.survivors.clone()));
@@ -155,7 +197,7 @@ impl<L: Clone + PartialEq, F: Clone> Machine<L, F> {
 
     pub(super) fn follow(&mut self, then: Then<L>, now: Instant, roll: f64) {
         match then {
-            Then::Rest => self.state = State::Stopped,
+            Then::Rest | Then::Await => self.state = State::Stopped,
             Then::Start { launch, origin, tokens } => self.start_on_request(tokens, launch, origin, now),
             Then::Decide { failed, lived } => self.decide(failed, lived, now, roll),
         }

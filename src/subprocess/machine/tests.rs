@@ -23,8 +23,21 @@ fn way(timeout: u64, request: bool) -> StopWay {
 #[derive(Clone, Debug)]
 enum Action {
     Execute,
-    Quit { timeout: u64, request: bool },
-    Restart { timeout: u64, request: bool },
+    Quit {
+        timeout: u64,
+        request: bool,
+    },
+    Restart {
+        timeout: u64,
+        request: bool,
+    },
+    /// It is to be ended and started with others; its turn to end comes; its turn to start comes.
+    IsToRestart,
+    EndsWithOthers {
+        timeout: u64,
+        request: bool,
+    },
+    StartsWithOthers,
     SpawnSucceeds,
     SpawnFails,
     SpawnIsWithdrawn,
@@ -53,6 +66,9 @@ fn action() -> impl Strategy<Value = Action> {
         4 => Just(Action::Execute),
         3 => (0u64..8, any::<bool>()).prop_map(|(timeout, request)| Action::Quit { timeout, request }),
         2 => (0u64..8, any::<bool>()).prop_map(|(timeout, request)| Action::Restart { timeout, request }),
+        1 => Just(Action::IsToRestart),
+        1 => (0u64..8, any::<bool>()).prop_map(|(timeout, request)| Action::EndsWithOthers { timeout, request }),
+        2 => Just(Action::StartsWithOthers),
         4 => Just(Action::SpawnIsWithdrawn),
         3 => Just(Action::GetsReady),
         1 => (0u64..100).prop_map(Action::WantsTime),
@@ -214,6 +230,23 @@ impl World {
                 self.told_to_rest = true;
                 self.give(Event::Quit { token: Some(token), way: way(*timeout, *request), by: EndedBy::Quit });
             }
+            Action::IsToRestart => {
+                self.give(Event::ToRestart);
+                assert_eq!(self.machine.wanted(), Wanted::Up);
+            }
+            Action::EndsWithOthers { timeout, request } => {
+                let token = self.token();
+                self.told_to_rest = true;
+                self.give(Event::EndToStart { token, way: way(*timeout, *request) });
+            }
+            Action::StartsWithOthers => {
+                let token = self.token();
+                let main_has_ended = self.machine.state() == StateName::Stopping && self.machine.run().is_none();
+                if !self.machine.withdrawn && (main_has_ended || self.machine.is_at_rest() || self.machine.next_start().is_some()) {
+                    self.told_to_rest = false;
+                }
+                self.give(Event::Execute { token, launch: 3, origin: Origin::Restart });
+            }
             Action::SpawnIsWithdrawn if self.spawning && self.withdrawing => {
                 (self.spawning, self.withdrawing, self.counting) = (false, false, false);
                 self.spawned += 1;
@@ -307,6 +340,16 @@ impl World {
     }
 }
 
+fn ending() -> impl Strategy<Value = Option<(EndedBy, bool)>> {
+    let by = prop_oneof![Just(EndedBy::Quit), Just(EndedBy::Restart), Just(EndedBy::Health), Just(EndedBy::StartTimeout)];
+    proptest::option::of((by, any::<bool>()))
+}
+
+/// Whether no start may follow.
+fn rests(ending: Option<(EndedBy, bool)>) -> bool {
+    ending.is_some_and(|(by, then_start)| !then_start && matches!(by, EndedBy::Quit | EndedBy::Restart))
+}
+
 /// What an earlier daemon may have left; the run, if any, began so many seconds ago.
 fn found() -> impl Strategy<Value = (Found, u64)> {
     let end = |by, cause| End { status: Some(ExitStatus::Exited(1)), cause, by, lived: Duration::from_secs(9), unready: false };
@@ -318,10 +361,17 @@ fn found() -> impl Strategy<Value = (Found, u64)> {
     ];
     let found = prop_oneof![
         (state, any::<bool>()).prop_map(|(state, start)| Found::AtRest { state, end: None, start: start && state == StateName::Stopped }),
-        (any::<bool>(), any::<bool>()).prop_map(|(ready, overdue)| Found::Living {
+        (any::<bool>(), ending()).prop_map(|(ready, ending)| Found::Living {
             run: Run { pid: 100, started: Instant::now() },
             ready,
-            overdue
+            ending
+        }),
+        (any::<bool>(), ending(), any::<bool>()).prop_map(|(ready, ending, known)| Found::Ended {
+            started: Instant::now(),
+            ready,
+            ending,
+            status: known.then_some(ExitStatus::Exited(3)),
+            oom: false
         }),
         (remains, any::<bool>()).prop_map(|(end, then_start)| Found::Remains { end, then_start }),
     ];
@@ -334,9 +384,15 @@ impl World {
         self.told_to_rest = false;
         match &mut found {
             Found::AtRest { .. } => self.told_to_rest = true,
-            Found::Living { run, .. } => {
+            Found::Living { run, ending, .. } => {
                 run.started = self.now - Duration::from_secs(age);
                 (self.main, self.tree, self.spawned) = (Main::Alive(100), true, 1);
+                self.told_to_rest = rests(*ending);
+            }
+            Found::Ended { started, ending, .. } => {
+                *started = self.now - Duration::from_secs(age);
+                (self.tree, self.spawned) = (true, 1);
+                self.told_to_rest = rests(*ending);
             }
             Found::Remains { end, .. } => {
                 self.tree = true;
@@ -356,15 +412,66 @@ impl World {
     }
 }
 
+/// One that runs and is to be restarted with others.
+fn about_to_restart() -> World {
+    let mut world = world(RestartPolicy::Never);
+    run(&mut world);
+    world.act(&Action::IsToRestart);
+    assert_eq!((world.machine.state(), world.machine.ending()), (StateName::Running, Some((EndedBy::Restart, true))));
+    world
+}
+
+fn dies(world: &mut World) {
+    for action in [Action::MainDies(ExitStatus::Exited(0)), Action::MainIsReaped, Action::TreeVanishes] {
+        world.act(&action);
+    }
+}
+
+#[test]
+fn one_that_is_restarted_with_others_is_wanted_up_all_along() {
+    let mut world = about_to_restart();
+    world.act(&Action::EndsWithOthers { timeout: 5, request: false });
+    assert_eq!((world.machine.ending(), world.machine.wanted()), (Some((EndedBy::Restart, true)), Wanted::Up));
+    dies(&mut world);
+    assert_eq!((world.machine.state(), world.machine.wanted()), (StateName::Stopped, Wanted::Up), "the others are still ending");
+    world.act(&Action::StartsWithOthers);
+    world.act(&Action::SpawnSucceeds);
+    assert_eq!((world.machine.state(), world.machine.ending()), (StateName::Running, None));
+}
+
+#[test]
+fn a_quit_that_comes_amid_a_restart_with_others_holds() {
+    let quit = || Action::Quit { timeout: 5, request: false };
+    let ends = || Action::EndsWithOthers { timeout: 5, request: false };
+    for actions in [vec![quit(), ends()], vec![ends(), quit()]] {
+        let mut world = about_to_restart();
+        actions.iter().for_each(|action| world.act(action));
+        assert_eq!(world.machine.ending().map(|(_, then_start)| then_start), Some(false));
+        dies(&mut world);
+        world.act(&Action::StartsWithOthers);
+        assert_eq!((world.machine.state(), world.machine.wanted()), (StateName::Stopped, Wanted::Down), "{actions:?}");
+        // That word is used up.
+        world.act(&Action::StartsWithOthers);
+        assert_eq!(world.machine.state(), StateName::Starting);
+    }
+}
+
+#[test]
+fn what_cannot_be_ended_is_not_to_be_started_either() {
+    let mut world = about_to_restart();
+    world.act(&Action::EndsWithOthers { timeout: 0, request: false });
+    for action in [Action::DeadlineComes, Action::DeadlineComes, Action::SurvivorsAreCounted] {
+        world.act(&action);
+    }
+    assert_eq!((world.machine.ending(), world.machine.wanted()), (Some((EndedBy::Restart, false)), Wanted::Down));
+}
+
 #[test]
 fn what_ended_while_nobody_looked_is_lost_and_a_failure() {
     for (restart, expected) in [(RestartPolicy::Never, StateName::Lost), (RestartPolicy::OnFailure, StateName::Backoff)] {
         let mut world = world(restart);
-        let run = Run { pid: 100, started: world.now };
-        world.recover((Found::Living { run, ready: true, overdue: false }, 5));
-        assert_eq!(world.machine.state(), StateName::Running);
-        world.main = Main::None;
-        world.give(Event::MainExited { status: None, oom: false });
+        world.recover((Found::Ended { started: world.now, ready: true, ending: None, status: None, oom: false }, 5));
+        assert_eq!((world.machine.state(), world.machine.run()), (StateName::Stopping, None), "it is not told as running");
         world.act(&Action::TreeVanishes);
         assert_eq!((world.machine.state(), world.machine.last_end().unwrap().cause), (expected, Cause::Lost));
     }
@@ -373,14 +480,15 @@ fn what_ended_while_nobody_looked_is_lost_and_a_failure() {
 #[test]
 fn one_that_was_not_ready_is_given_its_time_again_unless_that_was_over() {
     let readiness = Readiness::Told { within: Some(Duration::from_secs(10)) };
-    for (ready, overdue, expected) in
-        [(true, false, StateName::Running), (false, false, StateName::Starting), (false, true, StateName::Stopping)]
+    let timed_out = Some((EndedBy::StartTimeout, false));
+    for (ready, ending, expected) in
+        [(true, None, StateName::Running), (false, None, StateName::Starting), (false, timed_out, StateName::Stopping)]
     {
         let mut world = World::new(Policy { readiness, ..Policy::default() }, 0.5);
         let run = Run { pid: 100, started: world.now };
-        world.recover((Found::Living { run, ready, overdue }, 60));
+        world.recover((Found::Living { run, ready, ending }, 60));
         world.give(Event::Deadline);
-        assert_eq!(world.machine.state(), expected, "ready {ready}, overdue {overdue}");
+        assert_eq!(world.machine.state(), expected, "ready {ready}, {ending:?}");
     }
 }
 
@@ -435,7 +543,7 @@ proptest! {
     }
 
     #[test]
-    fn no_stray_event_breaks_it(policy in policy(), strays in proptest::collection::vec((0..15, 0u64..9), 1..40)) {
+    fn no_stray_event_breaks_it(policy in policy(), strays in proptest::collection::vec((0..17, 0u64..9), 1..40)) {
         let mut machine: Machine<Launch, Failure> = Machine::new(policy, STOP, 0);
         let mut now = Instant::now();
         for (kind, n) in strays {
@@ -455,6 +563,8 @@ proptest! {
                 11 => Event::MainMoved { pid: 8 },
                 12 => Event::Unhealthy,
                 13 => Event::StopRequestFailed,
+                14 => Event::ToRestart,
+                15 => Event::EndToStart { token: Token(n), way: way(n, n > 4) },
                 _ => Event::Restart { token: Token(n), launch: 1, way: way(0, n > 4) },
             };
             let _ = machine.handle(event, now, 0.5);

@@ -80,6 +80,16 @@ pub enum Event<L, F> {
         /// How it is ended.
         way: StopWay,
     },
+    /// It is going to be ended and started again with others, in their order: [`Event::EndToStart`] comes when its turn to end has come, and an
+    /// [`Event::Execute`] of [`Origin::Restart`] when all are gone. A daemon that comes after this one is to bring that to its end.
+    ToRestart,
+    /// Its turn to be ended has come. A quit that came meanwhile holds: then no start follows.
+    EndToStart {
+        /// As for `Quit`.
+        token: Token,
+        /// How it is ended.
+        way: StopWay,
+    },
     /// The process is there.
     Spawned {
         /// Its PID.
