@@ -110,9 +110,16 @@ impl Once {
             self.journal.settled().await;
         }
         let answer = work.await;
-        let kept = Arc::new(answer.clone());
-        first.end(hash, &kept);
+        let is_kept = !came_to_nothing(&answer);
+        if is_kept {
+            self.journal.answered(&key, hash, &answer);
+        } else {
+            self.journal.forgotten(&key);
+        }
+        // Before a repetition can find it, either.
         self.journal.settled().await;
+        let kept = Arc::new(answer.clone());
+        first.end(&kept, is_kept);
         answered.send_replace(Some(kept));
         Came::Done(answer)
     }
@@ -151,14 +158,15 @@ struct First<'a> {
 }
 
 impl First<'_> {
-    fn end(mut self, hash: u64, answer: &Arc<Answer>) {
+    fn end(mut self, answer: &Arc<Answer>, is_kept: bool) {
         let Some(key) = self.key.take() else { return };
-        if came_to_nothing(answer) {
-            self.once.on_table(|table| table.forget(&key));
-            return self.once.journal.forgotten(&key);
-        }
-        self.once.journal.answered(&key, hash, answer);
-        self.once.on_table(|table| table.finish(&key, answer.clone(), size_of_answer(answer), Instant::now()));
+        self.once.on_table(|table| {
+            if is_kept {
+                table.finish(&key, answer.clone(), size_of_answer(answer), Instant::now());
+            } else {
+                table.forget(&key);
+            }
+        });
     }
 }
 

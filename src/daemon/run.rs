@@ -208,7 +208,9 @@ impl Prepared {
         let (sockets, came_back): (Vec<String>, Vec<String>) = (NotifySocket::left(&config.runtime_dir), kept.keys().cloned().collect());
         let scheduled_before =
             recovered.standings.iter().filter_map(|row| Some((row.name.clone(), recovery::at(row.scheduled?)))).collect();
+        let taking_over = supervisor.take_over();
         let (to_start, outcome) = heirs.recover(recovered, kept, &boot_id).await?;
+        drop(taking_over);
         // Behind that: what its time comes for meanwhile may live.
         let (scheduled, reporter) = (supervisor.clone(), Arc::new(bridge.clone()));
         background.spawn(async move {

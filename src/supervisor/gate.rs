@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready, try_join_all};
 
-use crate::protocol::{Cause, Name, StateName};
+use crate::protocol::{Cause, Name, StateName, Wanted};
 use crate::subprocess::gate::{Closed, Gate};
 use crate::subprocess::machine::End;
 use crate::subprocess::spec::probe::ReadySource;
@@ -30,6 +30,8 @@ pub(super) fn standing(published: &Published) -> Standing {
     match published.state {
         StateName::Running => Standing::Ready,
         StateName::Starting | StateName::Backoff | StateName::Stopping => Standing::Coming,
+        // The daemon, or whoever restarts several, starts it when its turn comes.
+        StateName::Stopped if published.wanted == Wanted::Up => Standing::Coming,
         StateName::Exited if succeeded(published) => Standing::Ready,
         state @ (StateName::Stopped | StateName::Exited | StateName::Fatal | StateName::Lost) => Standing::Gone(state),
     }
@@ -68,10 +70,29 @@ impl OrderGate {
 
 impl Gate for OrderGate {
     fn open(&self, spec: &Arc<Spec>) -> Option<BoxFuture<'static, Result<(), Closed>>> {
-        let inner = self.0.get()?.upgrade()?;
-        let waits: Vec<_> = inner.named_by(spec).into_iter().filter_map(|(link, named)| wait_for(link, named)).collect();
-        (!waits.is_empty()).then(|| try_join_all(waits).map(|all| all.map(drop)).boxed())
+        let weak = self.0.get()?;
+        let inner = weak.upgrade()?;
+        let mut taking_over = inner.taking_over.subscribe();
+        if !*taking_over.borrow() {
+            return wait_for_all(&inner, spec);
+        }
+        let (weak, spec) = (weak.clone(), spec.clone());
+        let when_taken_over = async move {
+            drop(taking_over.wait_for(|taking_over| !*taking_over).await);
+            let waits = weak.upgrade().and_then(|inner| wait_for_all(&inner, &spec));
+            match waits {
+                Some(waits) => waits.await,
+                None => Ok(()),
+            }
+        };
+        Some(when_taken_over.boxed())
     }
+}
+
+/// What one with this definition is to wait for; `None` when there is nothing.
+fn wait_for_all(inner: &Inner, spec: &Spec) -> Option<BoxFuture<'static, Result<(), Closed>>> {
+    let waits: Vec<_> = inner.named_by(spec).into_iter().filter_map(|(link, named)| wait_for(link, named)).collect();
+    (!waits.is_empty()).then(|| try_join_all(waits).map(|all| all.map(drop)).boxed())
 }
 
 /// What to wait for; `None` when there is nothing to wait for. What is required and not there was unregistered meanwhile.

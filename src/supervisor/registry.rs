@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) restarting: Mutex<BTreeMap<Name, usize>>,
     /// What becomes of the sub-processes, once the daemon is to leave.
     leaving: watch::Sender<Option<ChildrenAtShutdown>>,
+    /// What an earlier daemon left is being taken over: where somebody stands is not known before that is done, and no start begins.
+    pub(super) taking_over: watch::Sender<bool>,
     /// Woken whenever something with a schedule came, went or changed.
     pub(super) schedules: Notify,
 }
@@ -86,7 +88,24 @@ impl Inner {
     }
 }
 
+/// While this lives, starts wait; see [`SupervisorHandle::take_over`].
+#[derive(Debug)]
+pub struct TakingOver(SupervisorHandle);
+
+impl Drop for TakingOver {
+    fn drop(&mut self) {
+        self.0.0.taking_over.send_replace(false);
+    }
+}
+
 impl SupervisorHandle {
+    /// What an earlier daemon left is about to be taken over, one after the other: whoever is to be started for that waits until all have been, as what it
+    /// requires may not have had its turn.
+    pub fn take_over(&self) -> TakingOver {
+        self.0.taking_over.send_replace(true);
+        TakingOver(self.clone())
+    }
+
     /// None yet. `shared` is given the gate that all of them share. Needs the runtime that it is called on.
     pub fn new(shared: impl FnOnce(Arc<dyn Gate>) -> Shared) -> Self {
         let gate = Arc::new(OrderGate::default());
@@ -101,6 +120,7 @@ impl SupervisorHandle {
             ends: ends.clone(),
             restarting: Mutex::default(),
             leaving: watch::Sender::new(None),
+            taking_over: watch::Sender::new(false),
             schedules: Notify::new(),
         });
         gate.belongs_to(Arc::downgrade(&inner));

@@ -330,8 +330,12 @@ fn killed_amid(change: impl FnOnce(&Daemon)) -> (Daemon, Vec<(&'static str, u32)
     daemon.wait_for_state("quick", StateName::Stopped);
     daemon.wait_for_state("over", StateName::Stopping);
     assert_eq!(daemon.view("under").state, StateName::Running, "its turn has not come");
-    daemon.replace();
+    let _: Value = daemon.call("history", json!({}));
+    daemon.kill_alone();
+    // Its end comes before the next daemon has taken over what it requires.
     fs::remove_file(daemon.path("busy")).unwrap();
+    until("it has ended", || (!is_alive(before[1].1)).then_some(()));
+    daemon.start_next();
     (daemon, before)
 }
 
@@ -360,6 +364,30 @@ fn the_restarts_of_a_reload_are_carried_out_by_the_next_daemon() {
     });
     started_anew(&daemon, &before[..3]);
     assert_eq!(daemon.view("other").pid, Some(before[3].1));
+}
+
+#[test]
+fn nothing_is_started_before_what_it_requires_is_taken_over() {
+    // They are taken over first, what they require last.
+    let keys = "group = 'a'\nrequires = ['z']\nrestart = 'always'\nbackoff = { initial = 0 }";
+    let names: Vec<String> = (0..25).map(|i| format!("a{i}")).collect();
+    let between: String = (0..75).map(|i| sleeper(&format!("m{i}"), "autostart = true")).collect();
+    let first: String = names.iter().map(|name| sleeper(name, keys)).collect();
+    let mut daemon = Daemon::start(&[first, between, sleeper("z", "")].concat());
+    let pids: Vec<u32> = names.iter().map(|name| daemon.execute(name).pid).collect();
+    let required = daemon.view("z").pid;
+    let _: Value = daemon.call("history", json!({}));
+    daemon.kill_alone();
+    for pid in &pids {
+        procman::sys::pidfd::PidFd::open(*pid).unwrap().send_signal(libc::SIGKILL).unwrap();
+        until("it has ended", || (!is_alive(*pid)).then_some(()));
+    }
+    daemon.start_next();
+    for (name, pid) in names.iter().zip(&pids) {
+        let view = daemon.wait_for(name, |view| view.state == StateName::Running && view.pid != Some(*pid));
+        assert_eq!(view.restarts, 1, "{name}: {:?}", told(&daemon, name));
+    }
+    assert_eq!(daemon.view("z").pid, required);
 }
 
 #[test]
