@@ -29,7 +29,7 @@ pub enum RegisterError {
     #[error("at most {0} sub-processes can be registered")]
     Full(usize),
     /// It names somebody who is not there.
-    #[error("{name} names {said:?} in `{}`, which is not registered", link.key())]
+    #[error("{name} names {said} in `{}`, which is not registered", link.key())]
     Unknown {
         /// Who.
         name: Name,
@@ -44,7 +44,7 @@ pub enum RegisterError {
     #[error("the order would have a cycle: {0}")]
     Cycle(Cycle),
     /// It does not define one any more that others cannot be without.
-    #[error("{name} would be unregistered, and others require it: {by:?}")]
+    #[error("{name} would be unregistered, and others require it: {}", by.iter().map(Name::as_str).collect::<Vec<_>>().join(", "))]
     Required {
         /// Who would go.
         name: Name,

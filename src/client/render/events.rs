@@ -74,14 +74,16 @@ pub(super) fn history(runs: &[PastRun], style: &Style) -> Report {
     ]);
     for run in runs {
         let arguments = (!run.args.is_empty()).then(|| format!("with {}", command_line(&run.args)));
+        let (is_seen, ended) = (run.cause != Cause::Lost, instant(run.ended_at, &style.zone));
         let remark: Vec<_> = run.message.iter().cloned().chain(arguments).collect();
         table.row(vec![
             Cell::new(run.name.as_str()),
             Cell::maybe(run.pid),
             Cell::new(instant(run.started_at, &style.zone)),
             Cell::new(run.started_by.as_str()),
-            Cell::new(duration(run.duration)),
-            Cell::new(instant(run.ended_at, &style.zone)),
+            // Of one whose end nobody saw, it is known when it was missed.
+            Cell::new(if is_seen { duration(run.duration) } else { format!("< {}", duration(run.duration)) }),
+            Cell::new(if is_seen { ended } else { format!("by {ended}") }),
             Cell::maybe(end(Some(run.cause), run.returncode, run.signal)),
             Cell::maybe((run.ended_by != EndedBy::Itself).then_some(run.ended_by)),
             Cell::maybe((!remark.is_empty()).then(|| remark.join("; "))),
