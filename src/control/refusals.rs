@@ -59,7 +59,9 @@ pub fn wrong_definition(problems: &[Problem]) -> WireError {
 pub fn register(error: RegisterError) -> WireError {
     match error {
         RegisterError::Exists(name) => {
-            let message = format!("{name} is registered with another definition; say `replace: true` (procmanctl register --replace) to put this one in its place");
+            let message = format!(
+                "{name} is registered with another definition; say `replace: true` (procmanctl register --replace) to put this one in its place"
+            );
             WireError::new(ErrorCode::AlreadyExists, message)
         }
         RegisterError::Going(name) => WireError::new(ErrorCode::Busy, format!("{name} is being unregistered; try again")),

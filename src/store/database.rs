@@ -292,7 +292,10 @@ fn identify(connection: &Connection) -> Result<i64, Failure> {
     }
     let written = tables::meta(connection, "schema").map_err(|error| Failure::of_reading(&error))?;
     if written.as_deref() != Some(&version.to_string()) || version < 1 {
-        return Err(Failure::Damaged(format!("its header has schema {version}, its table `meta` {}", written.as_deref().unwrap_or("none"))));
+        return Err(Failure::Damaged(format!(
+            "its header has schema {version}, its table `meta` {}",
+            written.as_deref().unwrap_or("none")
+        )));
     }
     if version > NEWEST { Err(Failure::Newer(version)) } else { Ok(version) }
 }
