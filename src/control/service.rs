@@ -13,7 +13,7 @@ use crate::output::Outputs;
 use crate::protocol::codec::{self, Rejected, Request};
 use crate::protocol::envelope::RequestId;
 use crate::protocol::event::Event;
-use crate::protocol::reply::{Capabilities, PastRun, Replay};
+use crate::protocol::reply::{AuditEntry, Capabilities, PastRun, Replay};
 use crate::protocol::request::Command;
 use crate::protocol::{CommandName, Name, WireError};
 use crate::status::Monitor;
@@ -93,6 +93,11 @@ pub struct Neighbours {
     pub journal: Arc<dyn Journal>,
 }
 
+/// A command that takes longer is in the audit trail before it is done, too.
+const SOON: Duration = Duration::from_millis(250);
+/// Its outcome there.
+const BEGUN: &str = "begun";
+
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
 const HOST_QUESTIONS: usize = 4;
 
@@ -162,26 +167,40 @@ impl Service {
         if let Err(error) = authorize(caller.role, command.name()) {
             return self.refuse(asked, &error);
         }
-        let answer = match known_by(&caller, client, request_id.as_ref(), &command) {
-            None => {
-                let undoes = undoes_something(command.name());
-                let answer = self.do_it(command, request_id.as_ref()).await;
-                if undoes {
-                    // Whoever was told that it is stopped must not find it running again, because the daemon was killed right behind its answer.
-                    self.neighbours.journal.settled().await;
-                }
-                answer
-            }
-            Some(key) => {
-                let work = self.do_it(command.clone(), request_id.as_ref());
-                match self.once.answer(key, &command, work).await {
-                    Came::Done(answer) => answer,
-                    Came::Before(answer) => {
-                        // What changed something was the first one, and is kept as such.
-                        asked.audited = None;
-                        answer
+        let mut work = std::pin::pin!(async {
+            match known_by(&caller, client, request_id.as_ref(), &command) {
+                None => {
+                    let undoes = undoes_something(command.name());
+                    let answer = self.do_it(command, request_id.as_ref()).await;
+                    if undoes {
+                        // Whoever was told that it is stopped must not find it running again, because the daemon was killed right behind its answer.
+                        self.neighbours.journal.settled().await;
                     }
+                    Came::Done(answer)
                 }
+                Some(key) => {
+                    let work = self.do_it(command.clone(), request_id.as_ref());
+                    self.once.answer(key, &command, work).await
+                }
+            }
+        });
+        let came = match tokio::time::timeout(SOON, &mut work).await {
+            Ok(came) => came,
+            Err(_) => {
+                // Should the daemon end before it is done, it is known who had begun it.
+                if let Some(audited) = &asked.audited {
+                    let entry = audited.clone().entry(&caller, request_id.as_ref().map(ToString::to_string), None);
+                    self.neighbours.auditor.audit(AuditEntry { outcome: BEGUN.to_owned(), ..entry });
+                }
+                work.await
+            }
+        };
+        let answer = match came {
+            Came::Done(answer) => answer,
+            Came::Before(answer) => {
+                // What changed something was the first one, and is kept as such.
+                asked.audited = None;
+                answer
             }
         };
         match answer {

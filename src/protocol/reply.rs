@@ -401,7 +401,7 @@ pub struct AuditEntry {
     pub target: Option<String>,
     /// What the client calls the request.
     pub request_id: Option<String>,
-    /// `ok`, or the code of the refusal.
+    /// `ok`, or the code of the refusal, or `begun`: it takes its time.
     pub outcome: String,
     /// What the refusal says.
     pub message: Option<String>,

@@ -7,8 +7,31 @@ use serde_json::{Value, json};
 
 use super::harness::{Daemon, Peer, Setup, frame, until, value_of};
 
+/// What is done. On a busy machine any command may take its time, and is told twice.
 fn trail(daemon: &Daemon, arguments: Value) -> Vec<AuditEntry> {
-    daemon.call("audit", arguments)
+    let entries: Vec<AuditEntry> = daemon.call("audit", arguments);
+    entries.into_iter().filter(|entry| entry.outcome != "begun").collect()
+}
+
+#[test]
+fn who_had_begun_what_a_daemon_died_over_is_known() {
+    let mut daemon = Daemon::start(
+        "[[process]]\nname = 'web'\ncmd = ['sh', '-c', 'trap : TERM; touch {dir}/up; while :; do sleep 0.05; done']\nstop_timeout = 600\n",
+    );
+    daemon.execute("web");
+    until("it does not mind", || daemon.path("up").exists().then_some(()));
+    let peer = Peer::connect(zmq::REQ, &daemon.endpoint());
+    peer.send(&[frame(&json!({"command": "quit", "name": "web", "request_id": "r"}))]);
+    let begun = until("it is told before it is done", || {
+        let entries: Vec<AuditEntry> = daemon.call("audit", json!({}));
+        entries.into_iter().find(|entry| entry.outcome == "begun" && entry.command == "quit")
+    });
+    assert_eq!((begun.target.as_deref(), begun.request_id.as_deref()), (Some("web"), Some("r")));
+    daemon.replace();
+    let entries: Vec<AuditEntry> = daemon.call("audit", json!({}));
+    assert!(entries.contains(&begun), "{entries:?}");
+    assert!(!trail(&daemon, json!({})).iter().any(|entry| entry.command == "quit"), "nobody has seen it done");
+    let _: Value = daemon.call("quit", json!({"name": "web", "timeout": 0}));
 }
 
 #[test]
