@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -17,6 +18,10 @@ fn is_of_the_disk(error: &io::Error) -> bool {
 
 /// The file that is locked.
 const LOCK: &str = "lock";
+/// How long a lock of a daemon that is gone is waited for: a process that it was just starting holds it, too, until it executes its program.
+const UNEXECUTED: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -144,15 +149,22 @@ fn lock(path: &Path, kept: Option<File>) -> Result<Flock<File>, StateDirError> {
         Some(kept) => kept,
         None => open().map_err(|source| unwritable(path, source))?,
     };
-    let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => lock,
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut text = String::new();
-            // Only for the message: whoever holds it may be just about to write its PID.
-            drop(Read::by_ref(&mut file).take(32).read_to_string(&mut text));
-            return Err(StateDirError::Held { path: path.to_owned(), pid: text.trim().parse().ok() });
+    let began = Instant::now();
+    let mut file = file;
+    let mut lock = loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => break lock,
+            Err((mut held, nix::errno::Errno::EWOULDBLOCK)) => {
+                // Whoever holds it may be just about to write its PID.
+                let pid = noted(&mut held);
+                if began.elapsed() >= UNEXECUTED || pid.is_none_or(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
+                    return Err(StateDirError::Held { path: path.to_owned(), pid });
+                }
+                file = held;
+                std::thread::park_timeout(PAUSE);
+            }
+            Err((_, errno)) => return Err(unwritable(path, errno.into())),
         }
-        Err((_, errno)) => return Err(unwritable(path, errno.into())),
     };
     let note = |file: &mut File| -> io::Result<()> {
         file.set_len(0)?;
@@ -164,6 +176,13 @@ fn lock(path: &Path, kept: Option<File>) -> Result<Flock<File>, StateDirError> {
         tracing::debug!(path = %path.display(), %error, "the PID of this daemon is not noted in its state directory");
     }
     Ok(lock)
+}
+
+/// The PID that the holder has written down.
+fn noted(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().and_then(|()| Read::by_ref(file).take(32).read_to_string(&mut text)).ok()?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -179,6 +198,22 @@ mod tests {
         assert!(matches!(&error, StateDirError::Held { pid: Some(pid), .. } if *pid == std::process::id()), "{error}");
         drop(held);
         assert_eq!(StateDir::take(&path, None).unwrap().path(), path);
+    }
+
+    #[test]
+    fn what_a_daemon_that_is_gone_was_just_starting_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        std::fs::write(dir.path().join(LOCK), gone.id().to_string()).unwrap();
+        // A process that has the descriptor still, as one has that is about to execute its program.
+        let mut child = std::process::Command::new("flock").arg(dir.path().join(LOCK)).args(["sleep", "0.3"]).spawn().unwrap();
+        let is_locked = || Flock::lock(File::open(dir.path().join(LOCK)).unwrap(), FlockArg::LockSharedNonblock).is_err();
+        while !is_locked() {
+            std::thread::park_timeout(PAUSE);
+        }
+        StateDir::take(dir.path(), None).unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
