@@ -12,7 +12,7 @@ help:
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'
 	@echo
-	@echo 'With apt they install what they miss: libzmq for run, Python with pyzmq for test, and services such as PostgreSQL (unpacked below target/);'
+	@echo 'With apt they install what they miss: libzmq for run, Python with pyzmq for test, and services such as PostgreSQL and CGSE (below target/);'
 	@echo 'supervisor and circus from PyPI (below target/) for bench.'
 
 run: needs

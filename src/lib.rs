@@ -13,6 +13,7 @@
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys`, `output` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
+//! | [`cgse`] | the service registry of CGSE | `sys` |
 //! | [`store`] | what must outlive the daemon | `sys::crash` |
 //! | [`config`] | the configuration file | `subprocess::spec`, `supervisor::order` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |
@@ -73,6 +74,7 @@
 //! - *`sysinfo` answers what is asked once* (physical cores, the host's name); what is asked a thousand times a second is read here (see
 //!   `make bench`, which measures both).
 
+pub mod cgse;
 pub mod client;
 pub mod config;
 pub mod control;

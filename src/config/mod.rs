@@ -4,7 +4,7 @@
 //! - [`endpoint`]: where a door opens, for commands or for events;
 //! - [`places`]: the paths used where nobody says another, for root and for everybody else;
 //! - `document`: text to tables whose every value knows its line;
-//! - `settings`: `[daemon]`, `[control]`, `[events]`, `[metrics]`;
+//! - `settings`: `[daemon]`, `[control]`, `[events]`, `[metrics]`, `[cgse]`;
 //! - `process`: `[defaults]` and `[[process]]`; `order`: whom each names in `after` and `requires`, over all files;
 //! - `fixed`: which keys the daemon takes over only when it starts;
 //! - `load`: the only one that touches the file system: reads files, follows `include`, asks for users and groups.
@@ -50,6 +50,8 @@ pub struct Config {
     pub events: Events,
     /// Metrics over HTTP.
     pub metrics: Metrics,
+    /// The registry of CGSE; `None`: the daemon knows nothing of CGSE.
+    pub cgse: Option<Cgse>,
     /// The sub-processes, in the order of the file; those of included files follow, in the order of the files. No two have the same name.
     pub processes: Vec<Spec>,
     /// The configuration file, absolute. It need not exist: without `--config` the built-in defaults do.
@@ -97,6 +99,19 @@ pub struct Metrics {
     pub refresh_interval: Duration,
     /// Put before the names of the daemon's own `psutil_…` families; empty or a Prometheus name.
     pub prefix: String,
+}
+
+/// `[cgse]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgse {
+    /// Where the registry takes requests, `tcp://HOST:PORT`.
+    pub registry: String,
+    /// Where it takes heartbeats.
+    pub heartbeat: String,
+    /// The daemon's type there.
+    pub service_type: String,
+    /// The host that is registered; `None` is the address of the first TCP endpoint.
+    pub advertise_host: Option<String>,
 }
 
 /// A configuration that is right, and what is nevertheless worth saying about it.

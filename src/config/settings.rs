@@ -1,4 +1,4 @@
-//! `[daemon]`, `[control]`, `[events]` and `[metrics]`.
+//! `[daemon]`, `[control]`, `[events]`, `[metrics]` and `[cgse]`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::document::{Document, Said, Table};
 use super::endpoint::Endpoint;
 use super::places::Places;
-use super::{Cgroup, Control, Events, Metrics};
+use super::{Cgroup, Cgse, Control, Events, Metrics};
 use crate::protocol::DEFAULT_MAX_REQUEST_BYTES;
 use crate::protocol::definition::Seconds;
 
 /// The tables of the main file.
-pub(super) const TABLES: &[&str] = &["daemon", "control", "events", "metrics", "defaults", "process"];
+pub(super) const TABLES: &[&str] = &["daemon", "control", "events", "metrics", "cgse", "defaults", "process"];
 /// Tables that a later version knows.
-pub(super) const LATER_TABLES: &[&str] = &["cgse"];
+pub(super) const LATER_TABLES: &[&str] = &[];
 /// The keys of `[daemon]`.
 pub(super) const DAEMON_KEYS: &[&str] = &["state_dir", "runtime_dir", "cgroup", "include"];
 /// The keys of `[control]`.
@@ -24,6 +24,19 @@ const LATER_CONTROL_KEYS: &[&str] = &["curve", "client"];
 pub(super) const EVENTS_KEYS: &[&str] = &["endpoints"];
 /// The keys of `[metrics]`.
 pub(super) const METRICS_KEYS: &[&str] = &["listen", "refresh_interval", "prefix"];
+
+/// The keys of `[cgse]`.
+pub(super) const CGSE_KEYS: &[&str] = &["registry", "heartbeat", "service_type", "advertise_host"];
+const LATER_CGSE_KEYS: &[&str] = &["notify_hub", "metrics_hub"];
+
+/// Where the registry of CGSE takes requests, as its settings have it.
+const CGSE_REGISTRY: &str = "tcp://127.0.0.1:6100";
+/// Where it takes heartbeats.
+const CGSE_HEARTBEAT: &str = "tcp://127.0.0.1:6102";
+/// The type of the daemon there.
+const CGSE_SERVICE_TYPE: &str = "PROCMAN";
+/// The longest text that is registered.
+const CGSE_TEXT: usize = 64;
 
 /// The file name of the control socket in the runtime directory, where no endpoint is said.
 const CONTROL_SOCKET: &str = "control.sock";
@@ -50,19 +63,22 @@ pub(super) struct Settings {
     pub(super) socket_group_line: Option<usize>,
     pub(super) events: Events,
     pub(super) metrics: Metrics,
+    pub(super) cgse: Option<Cgse>,
 }
 
-/// Takes the four tables out of the main file. Where something is wrong the default stands in, so that the rest can be checked.
+/// Takes the five tables out of the main file. Where something is wrong the default stands in, so that the rest can be checked.
 pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places: &Places) -> Settings {
     let mut daemon = doc.take_table(root, "daemon");
     let mut control = doc.take_table(root, "control");
     let mut events = doc.take_table(root, "events");
     let mut metrics = doc.take_table(root, "metrics");
+    let mut cgse = doc.take_table(root, "cgse");
     for (table, known, later) in [
         (&daemon, DAEMON_KEYS, &[][..]),
         (&control, CONTROL_KEYS, LATER_CONTROL_KEYS),
         (&events, EVENTS_KEYS, &[]),
         (&metrics, METRICS_KEYS, &[]),
+        (&cgse, CGSE_KEYS, LATER_CGSE_KEYS),
     ] {
         if let Some(table) = table {
             doc.check_keys(table, known, later);
@@ -75,7 +91,45 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
     let Read { control, socket_group_line, insecure } = read_control(doc, control.as_mut(), &runtime_dir, runtime_dir_line);
     let events = read_events(doc, events.as_mut(), &runtime_dir, &control.endpoints, insecure);
     let metrics = read_metrics(doc, metrics.as_mut());
-    Settings { state_dir, runtime_dir, cgroup, include, control, socket_group_line, events, metrics }
+    let cgse = cgse.as_mut().map(|table| read_cgse(doc, table, &control.endpoints));
+    Settings { state_dir, runtime_dir, cgroup, include, control, socket_group_line, events, metrics, cgse }
+}
+
+/// How the daemon is listed in the registry of CGSE, which finds services by host and port.
+fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &[Endpoint]) -> Cgse {
+    let mut endpoint = |key: &str, default: &str| match doc.take::<String>(table, key) {
+        Some(said) if !is_tcp_peer(&said.value) => {
+            doc.error(said.line, table.key(key), format!("{:?} is no endpoint to connect to; write \"{default}\"", said.value));
+            default.to_owned()
+        }
+        Some(said) => said.value,
+        None => default.to_owned(),
+    };
+    let (registry, heartbeat) = (endpoint("registry", CGSE_REGISTRY), endpoint("heartbeat", CGSE_HEARTBEAT));
+    let mut text = |key: &str| {
+        let said = doc.take::<String>(table, key)?;
+        let is_text = !said.value.is_empty() && said.value.len() <= CGSE_TEXT && said.value.chars().all(|c| c.is_ascii_graphic());
+        if !is_text {
+            doc.error(said.line, table.key(key), format!("this is 1 to {CGSE_TEXT} printable ASCII characters without blanks"));
+        }
+        Some(said.value).filter(|_| is_text)
+    };
+    let service_type = text("service_type").unwrap_or_else(|| CGSE_SERVICE_TYPE.to_owned());
+    let advertise_host = text("advertise_host");
+    if !control.iter().any(|endpoint| matches!(endpoint, Endpoint::Tcp { .. })) {
+        let message =
+            "CGSE finds services by host and port: say a TCP endpoint in control.endpoints, too, such as \"tcp://127.0.0.1:6150\"";
+        doc.error(table.line, table.path.clone(), message);
+    }
+    Cgse { registry, heartbeat, service_type, advertise_host }
+}
+
+/// Whether this is `tcp://HOST:PORT`.
+fn is_tcp_peer(text: &str) -> bool {
+    let Some((host, port)) = text.strip_prefix("tcp://").and_then(|address| address.rsplit_once(':')) else { return false };
+    !host.is_empty()
+        && host.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '/' | ';' | '*'))
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// The line of the table's header, or of the file where it has none: where to complain about a default.

@@ -66,7 +66,9 @@ fn the_complete_file_says_the_defaults() {
 
 #[test]
 fn the_complete_file_shows_every_key_and_no_other() {
-    let text = uncommented(COMPLETE);
+    // What is found by host and port needs a port.
+    let text = uncommented(COMPLETE)
+        .replace("[\"ipc:///run/procman/control.sock\"]", "[\"ipc:///run/procman/control.sock\", \"tcp://127.0.0.1:6150\"]");
     let config = good(&text);
     assert_eq!(config.processes.len(), 4, "it shows `instances`");
     assert_eq!(config.control.socket_group.as_deref(), Some("procman"));
@@ -86,6 +88,7 @@ fn the_complete_file_shows_every_key_and_no_other() {
         ("control", settings::CONTROL_KEYS),
         ("events", settings::EVENTS_KEYS),
         ("metrics", settings::METRICS_KEYS),
+        ("cgse", settings::CGSE_KEYS),
         ("defaults", Definition::KEYS),
     ] {
         assert_eq!(keys(table[name].as_table().unwrap()), sorted(expected), "[{name}]");
@@ -504,7 +507,7 @@ fn what_is_wrong_with_included_files_is_told_together() {
         ("main.toml:4: daemon.include: ", "there is no file \"missing.toml\""),
         ("main.toml:5: daemon.include: ", "itself"),
         ("conf.d/a.toml:1: daemon: ", "main configuration file"),
-        ("conf.d/a.toml:3: cgse: ", "does not know"),
+        ("conf.d/a.toml:3: cgse: ", "main configuration file"),
         ("conf.d/a.toml:5: process[x].name: ", "main.toml:7"),
         ("conf.d/b.toml:1: ", "not TOML"),
     ]) {
@@ -641,4 +644,23 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_registry_of_cgse_is_off_unless_it_is_said() {
+    assert_eq!(good("").cgse, None);
+    let tcp = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n";
+    let cgse = good(&format!("{tcp}[cgse]\n")).cgse.unwrap();
+    assert_eq!((&*cgse.registry, &*cgse.heartbeat, &*cgse.service_type), ("tcp://127.0.0.1:6100", "tcp://127.0.0.1:6102", "PROCMAN"));
+    wrong("[cgse]\n", &[("1: cgse: ", "TCP endpoint")]);
+    let mistakes = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n[cgse]\nregistry = 'ipc:///x'\nheartbeat = 'tcp://*:1'\nservice_type = 'a b'\nnotify_hub = 'x'\n";
+    wrong(
+        mistakes,
+        &[
+            ("4: cgse.registry: ", "tcp://127.0.0.1:6100"),
+            ("5: cgse.heartbeat: ", "6102"),
+            ("6: cgse.service_type: ", "blanks"),
+            ("7: cgse.notify_hub: ", "later"),
+        ],
+    );
 }

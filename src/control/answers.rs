@@ -239,7 +239,8 @@ impl Service {
                 ViewWithStatus { view: published.view(now), status: status.map(|status| (*status).clone()) }
             })
             .collect();
-        encode(&StatusOfAll { daemon, processes, store_problem: self.neighbours.definitions.trouble() }, id)
+        let (store_problem, registry_problem) = (self.neighbours.definitions.trouble(), self.neighbours.upkeep.registry_problem());
+        encode(&StatusOfAll { daemon, processes, store_problem, registry_problem }, id)
     }
 
     async fn is_process_running(&self, request: IsProcessRunning) -> Result<RunningPids, WireError> {

@@ -19,6 +19,8 @@ pub trait Definitions: Send + Sync + 'static {
 
 /// The daemon's care for itself. Asked on the runtime's threads: it must not block.
 pub trait Upkeep: Send + Sync + 'static {
+    /// Why the daemon is not in the registry of CGSE, in a sentence; `None` while it is, and where it is not to be.
+    fn registry_problem(&self) -> Option<String>;
     /// Reads the configuration again and puts it in the place of the former one, or only says what that would do. The answer comes when the definitions are
     /// in place; what is to start and to end goes on beside it.
     fn reload(&self, dry_run: bool) -> BoxFuture<'static, Result<Reloaded, WireError>>;

@@ -6,6 +6,7 @@
 //! - [`handover`]: leaving without quitting anything, and another program in this process; `successor`: where that is; `upgrade`: is it fit to take over;
 //! - `written`: what sub-processes write down for the next daemon; [`kept`]: descriptors that somebody keeps for it; `recovery`: taking over what an
 //!   earlier one left;
+//! - `membership`: the daemon in the registry of CGSE;
 //! - [`upkeep`]: reading the configuration again; `signals`: what the daemon is asked by them;
 //! - [`service_manager`]: what systemd is told, `outbox`: what of that waits; [`unit`](mod@unit): what its unit has run beside the daemon; [`exit`]: why the daemon could not run, and its exit code.
 
@@ -14,6 +15,7 @@ pub mod bridge;
 pub mod exit;
 pub mod handover;
 pub mod kept;
+mod membership;
 pub mod orphans;
 mod outbox;
 pub mod prepare;

@@ -40,6 +40,7 @@ use super::bridge::{Bridge, StoreWatcher, snapshot, tell_set_aside};
 use super::exit::StartError;
 use super::handover::{self, After, METRICS, Rest};
 use super::kept::Depository;
+use super::membership::Membership;
 use super::prepare::Prepared;
 use super::publish::publish;
 use super::recovery::{self, Heirs, KEPT_NOTIFY, Outcome};
@@ -243,9 +244,14 @@ impl Prepared {
             telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
         }
         let max_request_bytes = config.control.max_request_bytes;
+        // Once everything is taken over: whoever finds the daemon there may ask it anything.
+        let mut membership = config.cgse.as_ref().map(|cgse| Membership::begin(cgse, &owner, &identity, telemetry.clone()));
         let (readiness_seen, spawner_too, store_too, told) =
             (readiness.subscribe(), spawner.clone(), store.clone(), service_manager.clone());
         let keeper = Keeper::new(supervisor.clone(), config, readiness_seen, spawner_too, reaped.clone(), store_too, told);
+        if let Some(membership) = &membership {
+            keeper.watch_registry(membership.standing.clone());
+        }
         background.spawn(keeper.clone().heed(hangup, bridge.clone()));
         background.spawn(keeper.clone().heed_upgrade(user2, bridge.clone()));
         let (trail, bridge) = (bridge.clone(), Arc::new(bridge));
@@ -310,6 +316,10 @@ impl Prepared {
                 // Whoever comes after a daemon that is killed from here on begins anew.
                 drop(store.leave(Farewell::Quit));
                 tracing::info!(asked, "leaving, sub-processes are quit; a second signal kills those that are left");
+                // The registry may be one of them.
+                if let Some(membership) = &mut membership {
+                    membership.take_out().await;
+                }
                 let left = leave_all(&supervisor, &mut signals, &service_manager).await;
                 if tokio::time::timeout(PROGRAMS, vigil.programs_ended()).await.is_err() {
                     tracing::warn!("a program that asked a sub-process does not end");

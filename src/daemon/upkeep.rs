@@ -1,14 +1,15 @@
 //! Reading the configuration again: the file becomes definitions, the supervisor puts them in place, and whoever asked is told what that came to. And
 //! what else is asked of the daemon itself: to leave, and to let another program take over.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Notify, watch};
 
+use crate::cgse::Standing;
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::control::{Upkeep, refusals};
 use crate::protocol::reply::Reloaded;
@@ -45,6 +46,8 @@ struct Kept {
     /// What the next daemon will know of this one.
     store: Store,
     service_manager: ServiceManager,
+    /// Where the daemon stands in the registry of CGSE, where it is to be there.
+    registry: OnceLock<watch::Receiver<Standing>>,
     /// It is to take over.
     upgrading: AtomicBool,
 }
@@ -61,7 +64,25 @@ impl Keeper {
         service_manager: ServiceManager,
     ) -> Self {
         let (turn, successor, upgrading) = (tokio::sync::Mutex::default(), Successor::of_this(), AtomicBool::new(false));
-        Self(Arc::new(Kept { supervisor, config, readiness, turn, successor, spawner, reaped, store, service_manager, upgrading }))
+        Self(Arc::new(Kept {
+            supervisor,
+            config,
+            readiness,
+            turn,
+            successor,
+            spawner,
+            reaped,
+            store,
+            service_manager,
+            upgrading,
+            registry: OnceLock::new(),
+        }))
+    }
+
+    /// The daemon is to be in the registry of CGSE; this says whether it is.
+    pub fn watch_registry(&self, standing: watch::Receiver<Standing>) {
+        // It is told once.
+        drop(self.0.registry.set(standing));
     }
 
     /// The program that is to take over once this daemon has left.
@@ -130,6 +151,13 @@ impl Keeper {
 }
 
 impl Upkeep for Keeper {
+    fn registry_problem(&self) -> Option<String> {
+        match &*self.0.registry.get()?.borrow() {
+            Standing::Missing(problem) => Some(problem.clone()),
+            Standing::Unknown | Standing::Registered => None,
+        }
+    }
+
     fn reload(&self, dry_run: bool) -> BoxFuture<'static, Result<Reloaded, WireError>> {
         let keeper = self.clone();
         if dry_run {

@@ -209,6 +209,10 @@ words! {
         StoreHealed = "store_healed",
         /// The database was damaged.
         StoreSetAside = "store_set_aside",
+        /// The daemon is not in the registry of CGSE.
+        RegistryMissing = "registry_missing",
+        /// It is in it.
+        RegistryEntered = "registry_entered",
     }
 }
 

@@ -194,6 +194,9 @@ pub struct StatusOfAll {
     /// Why what must outlive the daemon cannot be written; not there while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_problem: Option<String>,
+    /// Why the daemon is not in the registry of CGSE, where it is to be; not there while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_problem: Option<String>,
 }
 
 /// Living status of one process. A value that the kernel does not show to this daemon is null.

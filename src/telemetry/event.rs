@@ -146,6 +146,13 @@ pub enum Event<'a> {
         /// Records of history that there was no room for meanwhile.
         lost_history: u64,
     },
+    /// The daemon is not in the registry of CGSE, where it is to be.
+    RegistryMissing {
+        /// A sentence that says why.
+        problem: &'a str,
+    },
+    /// It is in it.
+    RegistryEntered,
     /// The database was damaged; a new one holds what could be saved.
     StoreSetAside {
         /// Where the damaged one is now.
@@ -194,6 +201,7 @@ mod target {
     pub(super) const REQUEST: &str = "procman::request";
     pub(super) const STATUS: &str = "procman::status";
     pub(super) const STORE: &str = "procman::store";
+    pub(super) const CGSE: &str = "procman::cgse";
 }
 
 /// Writes one event to the log. Fields that hold text are given as text: a formatter then quotes and escapes what a client said, so that no request
@@ -281,6 +289,10 @@ pub(super) fn log(event: &Event<'_>) {
         Event::StoreHealed { lost_audit, lost_history } => {
             tracing::warn!(target: target::STORE, lost_audit, lost_history, "what must outlive the daemon is written again, but for some entries");
         }
+        Event::RegistryMissing { problem } => {
+            tracing::warn!(target: target::CGSE, problem, "this daemon is not in the registry of CGSE; it is tried again each second");
+        }
+        Event::RegistryEntered => tracing::info!(target: target::CGSE, "this daemon is in the registry of CGSE"),
         Event::StoreSetAside { path, problem, salvaged, unreadable } => {
             tracing::error!(target: target::STORE, path, problem, salvaged, unreadable, "the database was damaged, it is set aside");
         }

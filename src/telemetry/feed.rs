@@ -103,6 +103,10 @@ impl Feed {
                 });
             }
             event::Event::StoreTrouble { problem } => self.note_daemon(EventName::StoreTrouble, problem, |noted| noted),
+            event::Event::RegistryMissing { problem } => self.note_daemon(EventName::RegistryMissing, problem, |noted| noted),
+            event::Event::RegistryEntered => {
+                self.note_daemon(EventName::RegistryEntered, "this daemon is in the registry of CGSE", |noted| noted)
+            }
             event::Event::StoreHealed { lost_audit, lost_history } => {
                 self.note_daemon(EventName::StoreHealed, "what must outlive the daemon is written again", |noted| {
                     noted.with("lost_audit", lost_audit).with("lost_history", lost_history)

@@ -51,6 +51,7 @@ struct Own {
     log_dropped: IntCounter,
     log_disk_full: IntGauge,
     store_up: IntGauge,
+    cgse_registered: IntGauge,
     recovered: IntCounterVec,
 }
 
@@ -112,6 +113,7 @@ impl Own {
         let log_disk_full = IntGauge::new("procman_log_disk_full", "1 while the disk of the logs is full, else 0")?;
         let store_up = IntGauge::new("procman_store_up", "1 while what must outlive the daemon is written to the disk, else 0")?;
         store_up.set(1);
+        let cgse_registered = IntGauge::new("procman_cgse_registered", "1 while the daemon is in the registry of CGSE, else 0")?;
         let recovered = IntCounterVec::new(
             Opts::new(
                 "procman_recovered_runs_total",
@@ -123,6 +125,7 @@ impl Own {
             recovered.with_label_values(&[outcome]);
         }
         registry.register(Box::new(store_up.clone()))?;
+        registry.register(Box::new(cgse_registered.clone()))?;
         registry.register(Box::new(recovered.clone()))?;
         registry.register(Box::new(build_info))?;
         registry.register(Box::new(requests.clone()))?;
@@ -144,6 +147,7 @@ impl Own {
             log_dropped,
             log_disk_full,
             store_up,
+            cgse_registered,
             recovered,
         })
     }
@@ -169,6 +173,8 @@ impl Own {
             }
             Event::StoreTrouble { .. } => self.store_up.set(0),
             Event::StoreHealed { .. } => self.store_up.set(1),
+            Event::RegistryMissing { .. } => self.cgse_registered.set(0),
+            Event::RegistryEntered => self.cgse_registered.set(1),
             Event::LogDisk { full, .. } => self.log_disk_full.set(full.into()),
             // Starts and ends of sub-processes are counted by their supervisor, which shows them in its snapshot.
             Event::StateChanged { .. }

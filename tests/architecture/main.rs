@@ -32,6 +32,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("subprocess", know(&["status", "procfs", "sys", "output"])),
         ("supervisor", know(&["subprocess", "procfs", "sys"])),
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
+        ("cgse", know(&["sys"])),
         ("store", know(&["sys::crash"])),
         ("config", know(&["subprocess::spec", "supervisor::order"])),
         ("telemetry", know(&[])),

@@ -11,6 +11,8 @@ mod attributes;
 #[cfg(test)]
 mod audit;
 #[cfg(test)]
+mod cgse;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod containment;

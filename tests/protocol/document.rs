@@ -219,7 +219,10 @@ fn types_have_the_keys_that_are_told() {
     check_type("View", &View { log_problem: Some("x".into()), ..samples::later_view() });
     check_type("LogLines", &samples::log_lines());
     check_type("ProcessStatus", &samples::counted_status());
-    check_type("StatusOfAll", &StatusOfAll { store_problem: Some("x".into()), ..samples::status_of_all() });
+    check_type(
+        "StatusOfAll",
+        &StatusOfAll { store_problem: Some("x".into()), registry_problem: Some("x".into()), ..samples::status_of_all() },
+    );
     check_type("Executed", &samples::executed());
     check_type("Ended", &samples::ended());
     check_type("Signalled", &samples::signalled());

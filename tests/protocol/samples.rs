@@ -565,6 +565,7 @@ pub(crate) fn status_of_all() -> StatusOfAll {
         daemon: ProcessStatus { pid: 4071, ..status() },
         processes: vec![ViewWithStatus { view: running_view(), status: Some(status()) }, ViewWithStatus { view: new_view(), status: None }],
         store_problem: None,
+        registry_problem: None,
     }
 }
 

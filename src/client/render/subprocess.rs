@@ -92,6 +92,9 @@ pub(super) fn status_of_all(all: &StatusOfAll, style: &Style) -> Report {
     if let Some(problem) = &all.store_problem {
         out.push_str(&format!("not durable: {}\n", escape(problem)));
     }
+    if let Some(problem) = &all.registry_problem {
+        out.push_str(&format!("not in the registry of CGSE: {}\n", escape(problem)));
+    }
     out.push('\n');
     let mut table = Table::new(&[
         ("NAME", Align::Left),
@@ -305,6 +308,7 @@ web backoff
                 ViewWithStatus { view: view("web", StateName::Stopped), status: None },
             ],
             store_problem: None,
+            registry_problem: None,
         };
         assert_eq!(
             status_of_all(&all, &Style::plain()).out,

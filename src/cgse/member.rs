@@ -1,0 +1,117 @@
+//! The daemon's own entry in the registry: made, renewed, made again when the registry has forgotten it, and taken out at the end. Whatever becomes of
+//! the registry, nothing else waits for it.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::exchange::{Door, Exchange};
+use super::words::{Action, ServiceInfo};
+
+/// An entry counts for so many seconds without a sign of life, as CGSE's own services have it.
+const TTL: u64 = 30;
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_secs(TTL / 3);
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The same of a heartbeat.
+const BEAT_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries to be entered. A registry that has just started knows nobody.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Where the daemon stands in the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has not asked yet.
+    Unknown,
+    /// It is entered.
+    Registered,
+    /// It is not, and why.
+    Missing(String),
+}
+
+/// Keeps the entry.
+#[derive(Debug)]
+pub struct Member {
+    info: ServiceInfo,
+    requests: Exchange,
+    heartbeats: Exchange,
+    standing: watch::Sender<Standing>,
+}
+
+impl Member {
+    /// One that is to be entered at these endpoints. What becomes of it is told by what this returns beside it.
+    pub fn new(context: &zmq::Context, registry: &str, heartbeat: &str, info: ServiceInfo) -> (Self, watch::Receiver<Standing>) {
+        let (standing, seen) = watch::channel(Standing::Unknown);
+        let requests = Exchange::new(context.clone(), registry, Door::Requests);
+        let heartbeats = Exchange::new(context.clone(), heartbeat, Door::Heartbeats);
+        (Self { info, requests, heartbeats, standing }, seen)
+    }
+
+    /// Keeps the entry until `leave` resolves, and takes it out then if `leave` says so: a daemon that takes over has the same one.
+    pub async fn keep(mut self, leave: impl Future<Output = bool>) {
+        let mut leave = std::pin::pin!(leave);
+        let take_out = tokio::select! {
+            take_out = &mut leave => take_out,
+            never = self.stay() => match never {},
+        };
+        if take_out {
+            let id = self.info.id.clone();
+            // Where the registry does not answer now, the entry ends by itself.
+            drop(self.requests.ask(&Action::Deregister { service_id: &id }, PATIENCE).await);
+        }
+    }
+
+    async fn stay(&mut self) -> std::convert::Infallible {
+        loop {
+            let next = match self.enter().await {
+                Ok(()) => {
+                    self.tell(Standing::Registered);
+                    self.beat().await
+                }
+                Err(why) => why,
+            };
+            self.tell(Standing::Missing(next));
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    /// Enters it. An entry of an earlier daemon, which was in this one's place, gives way: nobody else can be there now.
+    async fn enter(&mut self) -> Result<(), String> {
+        let info = self.info.clone();
+        let register = Action::Register { service_info: &info, ttl: TTL };
+        let answer = self.requests.ask(&register, PATIENCE).await?;
+        if answer.success {
+            return Ok(());
+        }
+        let Some(id) = &answer.existing_service_id else { return Err(format!("the registry refuses this daemon: {}", answer.refusal())) };
+        let found = self.requests.ask(&Action::Get { service_id: id }, PATIENCE).await?;
+        if !found.service.is_some_and(|entry| entry.is_in_place_of(&info)) {
+            return Err(format!("the registry refuses this daemon: {}", answer.refusal()));
+        }
+        self.requests.ask(&Action::Deregister { service_id: id }, PATIENCE).await?;
+        let again = self.requests.ask(&register, PATIENCE).await?;
+        if again.success { Ok(()) } else { Err(format!("the registry refuses this daemon: {}", again.refusal())) }
+    }
+
+    /// Says that it lives until that is not taken any more; answers why.
+    async fn beat(&mut self) -> String {
+        let id = self.info.id.clone();
+        loop {
+            tokio::time::sleep(BEAT).await;
+            match self.heartbeats.ask(&Action::Renew { service_id: &id }, BEAT_PATIENCE).await {
+                Ok(answer) if answer.success => {}
+                Ok(answer) => return format!("the registry does not know this daemon any more: {}", answer.refusal()),
+                Err(why) => return why,
+            }
+        }
+    }
+
+    fn tell(&self, standing: Standing) {
+        self.standing.send_if_modified(|known| {
+            let is_news = *known != standing;
+            *known = standing;
+            is_news
+        });
+    }
+}

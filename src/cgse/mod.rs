@@ -1,0 +1,11 @@
+//! The service registry of CGSE (Common-EGSE): the daemon is listed there like any other of its services.
+//!
+//! - [`words`]: what is said there, purely; nothing else is ever sent to an endpoint of CGSE, some of which die of what they do not know;
+//! - [`exchange`]: one question, one answer;
+//! - [`member`]: the daemon's own entry, for as long as it lives.
+
+pub mod exchange;
+pub mod member;
+pub mod words;
+
+pub use member::{Member, Standing};

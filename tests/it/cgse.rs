@@ -1,0 +1,173 @@
+//! The daemon in the registry of CGSE: the real one, from PyPI.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use procman::protocol::StateName;
+use procman::protocol::event::Event;
+use procman::protocol::reply::{Replay, StatusOfAll};
+use serde_json::{Value, json};
+
+use super::harness::{Daemon, Peer, Setup, free_ports, until};
+
+/// A registry that somebody runs, and a daemon that is to be in it.
+struct Site {
+    daemon: Daemon,
+    requests: u16,
+}
+
+/// Where `make test` installs CGSE.
+fn python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/cgse/bin/python")
+}
+
+impl Site {
+    /// The registry is a sub-process of the daemon like any other; it is not started yet.
+    fn begin(more: &str) -> Self {
+        let [requests, events, heartbeats, control] = free_ports(4)[..] else { unreachable!("four were asked for") };
+        let registry = format!(
+            "[[process]]\nname = 'rs_cs'\ncwd = '{{dir}}/cwd'\nstdout = 'log'\nstderr = 'stdout'\nrestart = 'always'\nbackoff = {{ initial = 0.1 }}\n\
+             cmd = ['{}', '-m', 'egse.registry.server', 'start', '--req-port', '{requests}', '--pub-port', '{events}', '--hb-port', '{heartbeats}']\n\
+             env = {{ PROJECT = 'CGSE', SITE_ID = 'LAB23', CGSE_DATA_STORAGE_LOCATION = '{{dir}}/data', CGSE_LOG_FILE_LOCATION = '{{dir}}/data/log' }}\n\
+             stop_timeout = 10\n\
+             [cgse]\nregistry = 'tcp://127.0.0.1:{requests}'\nheartbeat = 'tcp://127.0.0.1:{heartbeats}'\n{more}",
+            python().display()
+        );
+        // The next daemon is at the same place.
+        let setup = Setup::new(&registry).endpoint(&format!("tcp://127.0.0.1:{control}"));
+        for directory in ["cwd", "data/log", "data/daily", "data/obs"] {
+            fs::create_dir_all(setup.dir().join(directory)).unwrap();
+        }
+        Self { daemon: setup.start(), requests }
+    }
+
+    /// What the registry answers; `None` where it does not.
+    fn ask(&self, body: &Value) -> Option<Value> {
+        let peer = Peer::connect(zmq::DEALER, &format!("tcp://127.0.0.1:{}", self.requests));
+        peer.send(&[b"REQ".to_vec(), serde_json::to_vec(body).unwrap()]);
+        peer.has_more(1000).then(|| serde_json::from_slice(&peer.receive()[1]).unwrap())
+    }
+
+    /// The daemon's entries.
+    fn entries(&self) -> Vec<Value> {
+        let answer = self.ask(&json!({"action": "list", "service_type": "PROCMAN"}));
+        answer.map(|answer| answer["services"].as_array().unwrap().clone()).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn wait_until_listed(&self) -> Value {
+        until("the daemon is listed as passing", || self.entries().into_iter().find(|entry| entry["health"] == "passing"))
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.daemon.call::<StatusOfAll>("status", json!({})).registry_problem
+    }
+
+    fn told(&self) -> Vec<String> {
+        let replay: Replay = self.daemon.call("events", json!({}));
+        let noted = replay.events.into_iter().filter_map(|event| match event {
+            Event::Noted(noted) => Some(noted.event),
+            Event::StateChanged(_) => None,
+        });
+        noted.filter(|event| event.starts_with("registry_")).collect()
+    }
+}
+
+#[test]
+fn the_daemon_is_entered_renewed_and_taken_out() {
+    let site = Site::begin("advertise_host = '127.0.0.1'\n");
+    // The registry is away: nothing waits for it, and everybody is told.
+    until("it is noticed", || site.problem());
+    assert_eq!(site.daemon.metric("procman_cgse_registered", &[]), Some(0.0));
+    site.daemon.execute("rs_cs");
+    let entry = site.wait_until_listed();
+    let port = site.daemon.tcp().rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    assert_eq!((&entry["host"], &entry["port"], &entry["name"]), (&json!("127.0.0.1"), &json!(port), &json!("procman")));
+    assert_eq!((&entry["metadata"]["type"], &entry["metadata"]["service_port"]), (&json!("PROCMAN"), &json!(port)));
+    assert!(entry["metadata"]["metrics_port"].as_u64().unwrap() > 0);
+    until("it is told", || site.problem().is_none().then_some(()));
+    until("it is served", || site.daemon.metric("procman_cgse_registered", &[]).filter(|it| *it == 1.0));
+    assert_eq!(site.told(), ["registry_missing", "registry_entered"]);
+
+    // The next daemon has the same entry, also where this one did not take it out.
+    let id = entry["id"].clone();
+    let mut site = site;
+    site.daemon.replace();
+    assert_eq!(site.wait_until_listed()["id"], id);
+    assert_eq!(site.entries().len(), 1);
+
+    // A registry that has forgotten it is told again, at the next sign of life.
+    assert_eq!(site.ask(&json!({"action": "deregister", "service_id": id})).unwrap()["success"], true);
+    site.wait_until_listed();
+
+    // Who leaves for good leaves no entry behind. The registry, which ends after that, keeps what it has in a file.
+    site.daemon.signal(libc::SIGTERM);
+    assert_eq!(site.daemon.wait_exit().code(), Some(0));
+    let kept = rusqlite::Connection::open(site.daemon.path("cwd/service_registry.db")).unwrap();
+    let entries: i64 = kept.query_row("SELECT count(*) FROM services", (), |row| row.get(0)).unwrap();
+    assert_eq!(entries, 0);
+}
+
+#[test]
+fn an_entry_that_another_left_in_this_place_gives_way_and_anothers_does_not() {
+    let mut site = Site::begin("service_type = 'PROCMAN'\n");
+    site.daemon.execute("rs_cs");
+    let entry = site.wait_until_listed();
+    assert_eq!(site.daemon.view("rs_cs").state, StateName::Running);
+    // Somebody of another id has the type.
+    let enter = |site: &Site, host: &str| {
+        let info = json!({"name": "other", "host": host, "port": entry["port"], "type": "PROCMAN", "metadata": {}, "tags": []});
+        site.ask(&json!({"action": "register", "service_info": info, "ttl": 600})).unwrap()
+    };
+    let take_out = |site: &Site, id: &Value| site.ask(&json!({"action": "deregister", "service_id": id})).unwrap();
+    // While the daemon is away, so that it does not come first.
+    site.daemon.kill_alone();
+    take_out(&site, &entry["id"]);
+    assert_eq!(enter(&site, "192.0.2.1")["success"], true);
+    site.daemon.start_next();
+    let problem = until("it is refused", || site.problem());
+    assert!(problem.contains("already registered"), "{problem}");
+    assert_eq!(site.entries()[0]["host"], "192.0.2.1", "that one is elsewhere, and may live");
+    let other = site.entries()[0]["id"].clone();
+    take_out(&site, &other);
+    assert_eq!(site.wait_until_listed()["id"], entry["id"]);
+
+    site.daemon.kill_alone();
+    take_out(&site, &entry["id"]);
+    assert_eq!(enter(&site, "127.0.0.1")["success"], true);
+    site.daemon.start_next();
+    until("that entry has given way", || site.entries().into_iter().find(|found| found["id"] == entry["id"]));
+    assert_eq!(site.entries().len(), 1);
+}
+
+#[test]
+fn what_is_no_registry_does_no_harm() {
+    // One that never answers, one that answers what nobody understands.
+    let context = zmq::Context::new();
+    let silent = context.socket(zmq::ROUTER).unwrap();
+    silent.bind("tcp://127.0.0.1:*").unwrap();
+    let address = silent.get_last_endpoint().unwrap().unwrap();
+    let daemon = Setup::new(&format!(
+        "[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\nautostart = true\n[cgse]\nregistry = '{address}'\nheartbeat = '{address}'\n"
+    ))
+    .tcp()
+    .start();
+    let problem = |words: &str| {
+        until(format_args!("{words:?} is told"), || {
+            let status: StatusOfAll = daemon.call("status", json!({}));
+            status.registry_problem.filter(|problem| problem.contains(words))
+        })
+    };
+    problem("does not answer");
+    for garbage in [vec![b"RESPONSE".to_vec(), b"{oops".to_vec()], vec![b"RESPONSE".to_vec()], vec![vec![0xc1; 100], vec![], vec![7]]] {
+        // Each question of the daemon gets that.
+        until("it asks", || {
+            let frames = silent.recv_multipart(zmq::DONTWAIT).ok()?;
+            let action: Value = serde_json::from_slice(&frames[2]).unwrap();
+            assert_eq!((&frames[1][..], &action["action"]), (&b"REQ"[..], &json!("register")), "nothing else is ever sent");
+            silent.send_multipart([&frames[..1], &garbage[..]].concat(), 0).ok()
+        });
+    }
+    problem("not the registry's");
+    assert_eq!(daemon.wait_for_state("web", StateName::Running).restarts, 0);
+}
