@@ -12,7 +12,7 @@
 //! | [`output`] | where the output of sub-processes goes | `sys` |
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys`, `output` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
-//! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys` |
+//! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys`, `cgse` |
 //! | [`cgse`] | the service registry of CGSE | `sys` |
 //! | [`store`] | what must outlive the daemon | `sys::crash` |
 //! | [`config`] | the configuration file | `subprocess::spec`, `supervisor::order` |

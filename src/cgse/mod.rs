@@ -2,10 +2,13 @@
 //!
 //! - [`words`]: what is said there, purely; nothing else is ever sent to an endpoint of CGSE, some of which die of what they do not know;
 //! - [`exchange`]: one question, one answer;
+//! - [`registry`]: who is listed, and what the dead have left there;
 //! - [`member`]: the daemon's own entry, for as long as it lives.
 
 pub mod exchange;
 pub mod member;
+pub mod registry;
 pub mod words;
 
 pub use member::{Member, Standing};
+pub use registry::Registry;

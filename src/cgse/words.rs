@@ -49,6 +49,11 @@ pub enum Action<'a> {
         /// Who.
         service_id: &'a str,
     },
+    /// Who is entered with this type?
+    List {
+        /// Which.
+        service_type: &'a str,
+    },
     /// What is entered under this id?
     Get {
         /// Whose.
@@ -76,6 +81,9 @@ pub struct Answer {
     /// Of `get`.
     #[serde(default)]
     pub service: Option<Entry>,
+    /// Of `list`.
+    #[serde(default)]
+    pub services: Vec<Entry>,
 }
 
 /// What is entered.
@@ -87,13 +95,20 @@ pub struct Entry {
     pub host: String,
     /// The port; some services register it as a text.
     pub port: Value,
+    /// `passing`, or `critical` where no sign of life has come for a while.
+    #[serde(default)]
+    pub health: Option<String>,
 }
 
 impl Entry {
     /// Whether it is that of somebody who was where this one is.
     pub fn is_in_place_of(&self, info: &ServiceInfo) -> bool {
-        let port = self.port.as_u64().or_else(|| self.port.as_str()?.parse().ok());
-        self.host == info.host && port == Some(info.port.into())
+        self.host == info.host && self.port() == Some(info.port)
+    }
+
+    /// Its port, where it is one.
+    pub fn port(&self) -> Option<u16> {
+        self.port.as_u64().or_else(|| self.port.as_str()?.parse().ok()).and_then(|port| port.try_into().ok())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::supervisor::order::Link;
 /// The key of a `[[process]]` table that `[defaults]` does not have.
 const NAME: &str = "name";
 /// Keys that a later version knows.
-const LATER_KEYS: &[&str] = &["cgse_service_type"];
+const LATER_KEYS: &[&str] = &[];
 
 /// The keys of those tables in a table whose names are a closed list; `None` for every other key.
 pub(super) fn sub_keys(key: &str) -> Option<&'static [&'static str]> {

@@ -6,7 +6,7 @@
 //! - [`handover`]: leaving without quitting anything, and another program in this process; `successor`: where that is; `upgrade`: is it fit to take over;
 //! - `written`: what sub-processes write down for the next daemon; [`kept`]: descriptors that somebody keeps for it; `recovery`: taking over what an
 //!   earlier one left;
-//! - `membership`: the daemon in the registry of CGSE;
+//! - `membership`: the daemon in the registry of CGSE; `stale`: what dead services have left there;
 //! - [`upkeep`]: reading the configuration again; `signals`: what the daemon is asked by them;
 //! - [`service_manager`]: what systemd is told, `outbox`: what of that waits; [`unit`](mod@unit): what its unit has run beside the daemon; [`exit`]: why the daemon could not run, and its exit code.
 
@@ -25,6 +25,7 @@ pub mod run;
 pub mod service_manager;
 mod signals;
 pub mod sockets;
+mod stale;
 pub mod strays;
 mod successor;
 pub mod unit;

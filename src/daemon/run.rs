@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::cgse::Registry;
 use crate::config::Endpoint;
 use crate::control::{Identity, Neighbours, Service};
 use crate::output::{self, Outputs};
@@ -46,6 +47,7 @@ use super::publish::publish;
 use super::recovery::{self, Heirs, KEPT_NOTIFY, Outcome};
 use super::service_manager::ServiceManager;
 use super::signals::Signals;
+use super::stale::StaleEntries;
 use super::upkeep::Keeper;
 use super::written::Writer;
 use super::{orphans, strays};
@@ -128,7 +130,8 @@ impl Prepared {
         let reaped = Arc::new(Notify::new());
         let containment = Arc::new(Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
         let spawner = Spawner::new(owner.to_string(), mains.clone(), nofile_of_children, containment.clone(), outputs.clone());
-        let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new()), spawner.clone(), forest.clone(), reaped.clone()));
+        let registry = config.cgse.as_ref().map(|cgse| Arc::new(Registry::new(&cgse.registry)));
+        let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new(registry.clone())), spawner.clone(), forest.clone(), reaped.clone()));
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
         let service_manager = ServiceManager::find(kept.keys().cloned().collect());
         let depository = Arc::new(Depository::new(service_manager.clone()));
@@ -139,7 +142,10 @@ impl Prepared {
             monitor: monitor.clone(),
             spawner: spawner.clone(),
             mains: mains.clone(),
-            gate,
+            gate: match registry {
+                Some(registry) => Arc::new(StaleEntries { gate, registry }),
+                None => gate,
+            },
             vigil: vigil.clone(),
             runtime_dir: config.runtime_dir.clone(),
             reporter: Arc::new(bridge.clone()),

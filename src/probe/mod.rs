@@ -20,6 +20,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::cgse::Registry;
 use crate::subprocess::spec::probe::Probe;
 use crate::subprocess::vigil::Ask;
 
@@ -33,6 +34,7 @@ struct Shared {
     context: ::zmq::Context,
     names: Slow<Result<Vec<SocketAddr>, String>>,
     files: Slow<Result<(), String>>,
+    registry: Option<Arc<Registry>>,
 }
 
 impl std::fmt::Debug for Asker {
@@ -43,14 +45,14 @@ impl std::fmt::Debug for Asker {
 
 impl Default for Asker {
     fn default() -> Self {
-        Self::new()
+        Self::new(None)
     }
 }
 
 impl Asker {
     /// One that asks. Its ZeroMQ context starts a thread with the first question that needs it.
-    pub fn new() -> Self {
-        Self(Arc::new(Shared { context: ::zmq::Context::new(), names: Slow::default(), files: Slow::default() }))
+    pub fn new(registry: Option<Arc<Registry>>) -> Self {
+        Self(Arc::new(Shared { context: ::zmq::Context::new(), names: Slow::default(), files: Slow::default(), registry }))
     }
 
     /// The addresses behind `HOST:PORT`, at least one.
@@ -87,6 +89,10 @@ impl Asker {
             Probe::Unix(path) => connect::unix(path).await,
             Probe::Http(url) => http::ask(&self, url).await,
             Probe::File(path) => self.file(path).await,
+            Probe::Cgse(service_type) => match &self.0.registry {
+                Some(registry) => registry.passing(service_type).await,
+                None => Err("the daemon knows no registry of CGSE: there is no [cgse] in its configuration".to_owned()),
+            },
             Probe::Exec(_) => Err("a program is not asked by this way".to_owned()),
         }
     }

@@ -11,7 +11,7 @@ use crate::subprocess::spec::probe::{ZmqRequest, ZmqSocket};
 const SOON: Duration = Duration::from_secs(10);
 
 async fn ask(probe: Probe) -> Result<(), String> {
-    Asker::new().ask(&probe, SOON).await
+    Asker::default().ask(&probe, SOON).await
 }
 
 /// A port that nobody listens at.
@@ -140,7 +140,7 @@ async fn any_reply_is_good_or_one_that_holds_what_is_expected() {
         asked.push(b"seen".to_vec());
         asked
     });
-    let asker = Asker::new();
+    let asker = Asker::default();
     for host in ["127.0.0.1", "localhost"] {
         let probe = request(&format!("tcp://{host}:{port}"), ZmqSocket::Req, &["a", "b"], None);
         assert_eq!(asker.ask(&probe, SOON).await, Ok(()));
@@ -165,7 +165,7 @@ async fn a_dealer_sends_the_frames_as_they_are() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_reply_takes_no_longer_than_it_may_and_a_later_service_is_found() {
-    let asker = Asker::new();
+    let asker = Asker::default();
     let port = free_port();
     let began = Instant::now();
     let probe = request(&format!("tcp://127.0.0.1:{port}"), ZmqSocket::Req, &[""], None);
@@ -192,7 +192,7 @@ async fn no_reply_takes_no_longer_than_it_may_and_a_later_service_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_ask_at_the_same_time() {
     let (port, thread) = replier(::zmq::ROUTER, 100, |asked| asked);
-    let asker = Asker::new();
+    let asker = Asker::default();
     let probe = request(&format!("tcp://127.0.0.1:{port}"), ZmqSocket::Req, &["x"], Some("x"));
     let answers = futures_util::future::join_all((0..100).map(|_| asker.ask(&probe, SOON))).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");

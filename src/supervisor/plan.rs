@@ -59,6 +59,7 @@ impl Change {
             stop_request: _,
             stop_signal: _,
             stop_timeout: _,
+            cgse_service_type: _,
             // Whose instance it is tells of no process, and the sum stands for what is compared here.
             definition: _,
             start_sum: _,

@@ -31,7 +31,7 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("output", know(&["sys"])),
         ("subprocess", know(&["status", "procfs", "sys", "output"])),
         ("supervisor", know(&["subprocess", "procfs", "sys"])),
-        ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys"])),
+        ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys", "cgse"])),
         ("cgse", know(&["sys"])),
         ("store", know(&["sys::crash"])),
         ("config", know(&["subprocess::spec", "supervisor::order"])),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use procman::protocol::StateName;
 use procman::protocol::event::Event;
 use procman::protocol::reply::{Replay, StatusOfAll};
+use procman::sys::pidfd::PidFd;
 use serde_json::{Value, json};
 
 use super::harness::{Daemon, Peer, Setup, free_ports, until};
@@ -170,4 +171,64 @@ fn what_is_no_registry_does_no_harm() {
     }
     problem("not the registry's");
     assert_eq!(daemon.wait_for_state("web", StateName::Running).restarts, 0);
+}
+
+/// A service as CGSE's are: it is entered in the registry, and leaves with 0 where that refuses it.
+const SERVICE: &str = r#"
+import json, os, signal, socket, sys, time, zmq
+door = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+registry = zmq.Context.instance().socket(zmq.DEALER)
+registry.connect(sys.argv[1])
+info = {"name": "dummy", "host": "127.0.0.1", "port": int(sys.argv[2]), "type": "DUMMY_CS", "metadata": {}, "tags": []}
+while os.path.exists("wait"): time.sleep(0.01)
+registry.send_multipart([b"REQ", json.dumps({"action": "register", "service_info": info, "ttl": 600}).encode()])
+answer = json.loads(registry.recv_multipart()[1])
+if not answer["success"]:
+    print("refused:", answer, flush=True)
+    sys.exit(0)
+while True: time.sleep(1000)
+"#;
+
+#[test]
+fn a_service_is_ready_once_it_is_listed_and_what_a_dead_one_left_is_not_in_its_way() {
+    let port = free_ports(1)[0];
+    let site = Site::begin("");
+    let service = site.daemon.path("service.py");
+    fs::write(&service, SERVICE).unwrap();
+    let registry = format!("tcp://127.0.0.1:{}", site.requests);
+    let definition = json!({
+        "name": "dummy", "cmd": ["/usr/bin/python3", service, registry, port.to_string()], "cwd": site.daemon.path("cwd"),
+        "requires": ["rs_cs"], "restart": "always", "backoff": {"initial": 0.1, "jitter": 0.0}, "start_limit": {"count": 0}, "stdout": "log",
+        "cgse_service_type": "DUMMY_CS",
+    });
+    let _: Value = site.daemon.call("register", definition);
+    fs::write(site.daemon.path("cwd/wait"), "").unwrap();
+    site.daemon.execute("dummy");
+    let view = site.daemon.wait_for("dummy", |view| view.state == StateName::Starting && view.pid.is_some());
+    assert!(!view.ready, "it is not listed yet");
+    fs::remove_file(site.daemon.path("cwd/wait")).unwrap();
+    let listed =
+        |site: &Site| site.ask(&json!({"action": "list", "service_type": "DUMMY_CS"})).unwrap()["services"].as_array().unwrap().clone();
+    for restarts in 1..=3 {
+        let before = site.daemon.wait_for_state("dummy", StateName::Running);
+        let entries = listed(&site);
+        assert_eq!((entries.len(), &entries[0]["health"]), (1, &json!("passing")));
+        // Its entry would live on for ten minutes, and refuse the next one.
+        PidFd::open(before.pid.unwrap()).unwrap().send_signal(libc::SIGKILL).unwrap();
+        let after = site.daemon.wait_for("dummy", |view| view.state == StateName::Running && view.pid != before.pid);
+        assert_eq!(after.restarts, restarts, "at the first try");
+        let now = listed(&site);
+        assert!(now.len() == 1 && now[0]["id"] != entries[0]["id"], "{now:?}");
+    }
+    // One that lives is nobody's to take out.
+    let somebody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    site.daemon.quit("dummy");
+    let stale = listed(&site)[0]["id"].clone();
+    site.ask(&json!({"action": "deregister", "service_id": stale}));
+    let info = json!({"name": "other", "host": "127.0.0.1", "port": somebody.local_addr().unwrap().port(), "type": "DUMMY_CS", "metadata": {}, "tags": []});
+    let other = site.ask(&json!({"action": "register", "service_info": info, "ttl": 600})).unwrap()["service_id"].clone();
+    site.daemon.call::<Value>("register", json!({"name": "again", "cmd": ["/usr/bin/python3", service, registry, port.to_string()], "cgse_service_type": "DUMMY_CS", "cwd": site.daemon.path("cwd")}));
+    site.daemon.execute("again");
+    site.daemon.wait_for_state("again", StateName::Exited);
+    assert_eq!(listed(&site)[0]["id"], other);
 }

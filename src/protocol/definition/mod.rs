@@ -123,6 +123,9 @@ definition! {
     stop_signal: Signal,
     /// Seconds between that signal and SIGKILL.
     stop_timeout: Seconds,
+    /// Its type in the registry of CGSE: it is ready once it is listed there, where `ready` says nothing else, and what a dead one has left there is taken
+    /// out before a start.
+    cgse_service_type: String,
 }
 
 impl Definition {

@@ -24,7 +24,7 @@ macro_rules! table {
 }
 
 table! {
-    /// The keys of `ready`: exactly one of `notify`, `zmq`, `tcp`, `unix`, `http`, `exec`, `file` and `delay`, and what goes with it.
+    /// The keys of `ready`: exactly one of `notify`, `zmq`, `tcp`, `unix`, `http`, `exec`, `file`, `cgse` and `delay`, and what goes with it.
     ReadyDefinition {
         /// It says so itself: `READY=1` to `$NOTIFY_SOCKET` (sd_notify(3)).
         notify: bool,
@@ -46,6 +46,8 @@ table! {
         exec: Vec<String>,
         /// This file is there.
         file: PathBuf,
+        /// A service of this type is listed as passing in the registry of CGSE.
+        cgse: String,
         /// So many seconds have passed.
         delay: Seconds,
         /// Seconds from its start within which it must be ready; else the start has failed. 0 means for ever.
@@ -58,7 +60,7 @@ table! {
 }
 
 table! {
-    /// The keys of `health`: exactly one of `notify`, `zmq`, `tcp`, `unix`, `http`, `exec` and `file`, and what goes with it.
+    /// The keys of `health`: exactly one of `notify`, `zmq`, `tcp`, `unix`, `http`, `exec`, `file` and `cgse`, and what goes with it.
     HealthDefinition {
         /// It keeps sending `WATCHDOG=1` (sd_notify(3)), at least once in each `interval`.
         notify: bool,
@@ -80,6 +82,8 @@ table! {
         exec: Vec<String>,
         /// As for `ready`.
         file: PathBuf,
+        /// As for `ready`.
+        cgse: String,
         /// Seconds between two tries.
         interval: Seconds,
         /// Seconds that one try may take.

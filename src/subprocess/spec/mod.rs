@@ -26,6 +26,8 @@ pub struct Spec {
     pub name: Name,
     /// The name of the definition that it stems from: its own, or that which it is an instance of.
     pub definition: Name,
+    /// Its type in the registry of CGSE.
+    pub cgse_service_type: Option<String>,
     /// A sum of what a process is started with, for a later daemon.
     pub start_sum: u64,
     /// The group it is listed and quit with.
@@ -303,6 +305,13 @@ impl Spec {
         resolved("ready", ready.as_ref().map(drop).map_err(Clone::clone));
         resolved("health", health.as_ref().map(drop).map_err(Clone::clone));
         resolved("stop_request", stop_request.as_ref().map(drop).map_err(Clone::clone));
+        let cgse_service_type = definition.cgse_service_type.as_deref().map(|text| probe::cgse_type("cgse_service_type", text)).transpose();
+        resolved("cgse_service_type", cgse_service_type.as_ref().map(drop).map_err(Clone::clone));
+        let cgse_service_type = cgse_service_type.ok().flatten();
+        let ready = match (ready, &cgse_service_type) {
+            (Ok(None), Some(service_type)) => Ok(Some(Ready::listed(service_type))),
+            (ready, _) => ready,
+        };
         let (ready, health, stop_request) = (ready.ok().flatten(), health.ok().flatten(), stop_request.ok().flatten());
         let stdout = definition.stdout.unwrap_or(Output::Null);
         if stdout == Output::Stdout {
@@ -345,6 +354,7 @@ impl Spec {
         }
         Ok(Self {
             definition: name.clone(),
+            cgse_service_type,
             start_sum,
             name,
             group: definition.group,

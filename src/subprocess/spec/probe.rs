@@ -20,6 +20,8 @@ pub enum Probe {
     Exec(Vec<String>),
     /// A file that is there.
     File(PathBuf),
+    /// A service of this type that is listed as passing in the registry of CGSE.
+    Cgse(String),
 }
 
 /// A ZeroMQ request.
@@ -133,6 +135,7 @@ struct Keys<'a> {
     http: Option<&'a String>,
     exec: Option<&'a Vec<String>>,
     file: Option<&'a PathBuf>,
+    cgse: Option<&'a String>,
 }
 
 /// The two tables that know all of these keys.
@@ -150,6 +153,7 @@ macro_rules! keys_of {
                     http: said.http.as_ref(),
                     exec: said.exec.as_ref(),
                     file: said.file.as_ref(),
+                    cgse: said.cgse.as_ref(),
                 }
             }
         })+
@@ -168,6 +172,7 @@ impl Keys<'_> {
             ("http", self.http.is_some()),
             ("exec", self.exec.is_some()),
             ("file", self.file.is_some()),
+            ("cgse", self.cgse.is_some()),
         ];
         all.into_iter().filter(|(_, said)| *said).map(|(key, _)| key).collect()
     }
@@ -192,6 +197,8 @@ impl Keys<'_> {
             Some(Probe::Exec(command(words)?))
         } else if let Some(file) = self.file {
             Some(Probe::File(path("file", file)?))
+        } else if let Some(service_type) = self.cgse {
+            Some(Probe::Cgse(cgse_type("cgse", service_type)?))
         } else {
             None
         })
@@ -212,6 +219,14 @@ impl Keys<'_> {
             return Err(format!("`frames` must be at least one frame, and at most {MAX_FRAMES} bytes together"));
         }
         Ok(ZmqRequest { endpoint: endpoint.to_owned(), socket, frames, expect: self.expect.cloned() })
+    }
+}
+
+/// A type of services in the registry of CGSE.
+pub(super) fn cgse_type(key: &str, text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.len() <= 64 && text.chars().all(|c| c.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{key}` is 1 to 64 printable ASCII characters without blanks, such as \"LOG_CS\"")),
     }
 }
 
@@ -261,6 +276,12 @@ fn time(key: &str, said: Option<Seconds>, default: Duration) -> Result<Duration,
 }
 
 impl Ready {
+    /// It is listed in the registry of CGSE.
+    pub(super) fn listed(service_type: &str) -> Self {
+        let tries = Tries { probe: Probe::Cgse(service_type.to_owned()), interval: READY_INTERVAL, try_timeout: READY_TRY_TIMEOUT };
+        Self { source: ReadySource::Probe(tries), timeout: Some(READY_TIMEOUT) }
+    }
+
     /// Fills in the defaults and checks everything.
     pub fn resolve(said: &ReadyDefinition) -> Result<Self, String> {
         let keys = Keys::from(said);
@@ -268,7 +289,7 @@ impl Ready {
         exactly_one(
             keys.said(),
             &[("notify", notify), ("delay", said.delay.is_some())],
-            "`notify = true`, `zmq`, `tcp`, `unix`, `http`, `exec`, `file` and `delay`",
+            "`notify = true`, `zmq`, `tcp`, `unix`, `http`, `exec`, `file`, `cgse` and `delay`",
         )?;
         let probe = keys.probe()?;
         if probe.is_none() && (said.interval.is_some() || said.try_timeout.is_some()) {
@@ -304,7 +325,7 @@ impl Health {
     pub fn resolve(said: &HealthDefinition) -> Result<Self, String> {
         let keys = Keys::from(said);
         let notify = said.notify == Some(true);
-        exactly_one(keys.said(), &[("notify", notify)], "`notify = true`, `zmq`, `tcp`, `unix`, `http`, `exec` and `file`")?;
+        exactly_one(keys.said(), &[("notify", notify)], "`notify = true`, `zmq`, `tcp`, `unix`, `http`, `exec`, `file` and `cgse`")?;
         let interval = time("interval", said.interval, HEALTH_INTERVAL)?;
         let source = match keys.probe()? {
             Some(probe) => HealthSource::Probe(Tries { probe, interval, try_timeout: time("timeout", said.timeout, HEALTH_TIMEOUT)? }),

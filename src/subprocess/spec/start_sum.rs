@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::protocol::definition::Definition;
 
 /// Keys that say nothing of what a process is started with; a key that is new counts.
-const APART: [&str; 18] = [
+const APART: [&str; 19] = [
     "instances",
     "group",
     "after",
@@ -24,6 +24,7 @@ const APART: [&str; 18] = [
     "stop_request",
     "stop_signal",
     "stop_timeout",
+    "cgse_service_type",
 ];
 
 /// A sum of what a process is started with: the same in every build, whatever keys there are by then, and whether defaults are said or not.
