@@ -1,0 +1,120 @@
+"""Sockets of the synchronous client: as many as calls are under way at a time, kept for the next call.
+
+A socket is used by one call at a time, so a manager may be used by several threads. One whose call did not end well is closed and never used
+again: a REQ socket whose request is open refuses the next.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import Any, Deque, Optional, TypeVar
+
+import zmq
+
+from . import wire
+from .errors import Refused
+from .links import Curve, Limits, connect, no_greeting, no_reply, nobody_listens
+from .wire import Request
+
+T = TypeVar("T")
+
+
+class Link:
+    """A connected REQ socket."""
+
+    def __init__(self, endpoint: str, curve: Optional[Curve]) -> None:
+        self.socket: Any = zmq.Context.instance().socket(zmq.REQ)
+        connect(self.socket, endpoint, curve)
+        self._patience = -1
+
+    def receive(self, seconds: float) -> Optional[bytes]:
+        """The reply, or None where none came within this time."""
+        patience = max(int(seconds * 1000), 0)
+        if patience != self._patience:
+            self.socket.setsockopt(zmq.RCVTIMEO, patience)
+            self._patience = patience
+        try:
+            frames = self.socket.recv_multipart()
+        except zmq.Again:
+            return None
+        return bytes(frames[0]) if len(frames) == 1 else b""
+
+    def close(self) -> None:
+        self.socket.close(0)
+
+
+class Pool:
+    """The idle sockets of a manager."""
+
+    def __init__(self, endpoint: str, curve: Optional[Curve]) -> None:
+        self._endpoint = endpoint
+        self._curve = curve
+        self._idle: Deque[Link] = deque()
+        self._pid = os.getpid()
+
+    def _take(self) -> Link:
+        if self._pid != os.getpid():
+            # A forked process has the parent's sockets, which it can neither use nor close.
+            self._idle, self._pid = deque(), os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Link(self._endpoint, self._curve)
+
+    def close(self) -> None:
+        """Closes what is idle."""
+        while self._idle and self._pid == os.getpid():
+            self._idle.pop().close()
+
+    def ask(self, request: Request[T], limits: Limits) -> T:
+        """The answer to the request, sent as often as needed within its time.
+
+        Raises:
+            NoAnswer, ProtocolError, Refused: as `errors` says.
+        """
+        seconds = limits.of(request.call)
+        deadline = time.monotonic() + seconds
+        asked = False
+        for wait in limits.waits():
+            link = self._take()
+            try:
+                self._send(link, request, seconds, deadline, limits, asked)
+                asked = True
+                frame = link.receive(min(wait, deadline - time.monotonic()))
+                if frame is None:
+                    link.close()
+                    if time.monotonic() >= deadline:
+                        raise nobody_listens(self._endpoint, request, asked) or no_reply(self._endpoint, request, seconds)
+                    continue
+                answer = wire.result(request, frame)
+            except Refused:
+                self._idle.append(link)
+                raise
+            except BaseException:
+                link.close()
+                raise
+            self._idle.append(link)
+            return answer
+        raise AssertionError("waits never end")
+
+    def _send(self, link: Link, request: Request[Any], seconds: float, deadline: float, limits: Limits, asked: bool) -> None:
+        """Hands the request to a daemon that has greeted."""
+        until = min(time.monotonic() + limits.connect, deadline)
+        while True:
+            try:
+                link.socket.send(request.frame, zmq.NOBLOCK)
+                return
+            except zmq.Again:
+                pass
+            left = until - time.monotonic()
+            if left > 0:
+                link.socket.poll(int(left * 1000) + 1, zmq.POLLOUT)
+                continue
+            unreachable = nobody_listens(self._endpoint, request, asked)
+            if unreachable is not None:
+                raise unreachable
+            if time.monotonic() >= deadline:
+                raise no_greeting(self._endpoint, request, seconds, self._curve)
+            until = deadline
