@@ -159,11 +159,11 @@ def test_every_command(daemon: Daemon, manager: ProcessManager) -> None:
 
     with pytest.raises(BadRequest):
         manager.shutdown("sell")
-    pid = manager.list()[0].pid  # restart_all has started it
+    pid = manager.status("py").pid  # restart_all has started it
     assert pid
     manager.upgrade()
     wait_for(lambda: manager.info().uuid != info.uuid, "the other program")
-    assert manager.info().pid == info.pid and manager.list()[0].pid == pid
+    assert manager.info().pid == info.pid and manager.status("py").pid == pid
 
     manager.shutdown("quit")
     assert daemon.wait_exit() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections import deque
@@ -29,7 +30,7 @@ class AsyncLink:
 
     async def receive(self, seconds: float) -> Optional[bytes]:
         """The reply, or None where none came within this time."""
-        if not await self.socket.poll(max(int(seconds * 1000), 0), zmq.POLLIN):
+        if not await self.socket.poll(max(math.ceil(seconds * 1000), 0), zmq.POLLIN):
             return None
         frames = await self.socket.recv_multipart()
         return bytes(frames[0]) if len(frames) == 1 else b""

@@ -6,6 +6,7 @@ again: a REQ socket whose request is open refuses the next.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -31,7 +32,7 @@ class Link:
 
     def receive(self, seconds: float) -> Optional[bytes]:
         """The reply, or None where none came within this time."""
-        patience = max(int(seconds * 1000), 0)
+        patience = max(math.ceil(seconds * 1000), 0)
         if patience != self._patience:
             self.socket.setsockopt(zmq.RCVTIMEO, patience)
             self._patience = patience
