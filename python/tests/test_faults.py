@@ -187,7 +187,7 @@ HOSTILE = {
     "deep": _deep,
     "huge-length": lambda request: [b"\xdd\xff\xff\xff\xff"],
     "no-map": lambda request: [msgpack.packb([1, 2])],
-    "two-frames": lambda request: good(request) * 2,
+    "empty-of-two": lambda request: [b"", b"more"],
     "trailing": lambda request: [good(request)[0] + b"\x00"],
     "another-id": lambda request: good(request, request_id="other"),
     "no-id": lambda request: [msgpack.packb({"success": True, "result": {"pong": True, "time": 1.0}})],
@@ -216,6 +216,12 @@ def test_what_is_no_reply_is_said_so(answer: Answer, endpoint: str, fake: Make) 
             assert (await twin.ping()).pong
 
     asyncio.run(awaited())
+
+
+def test_frames_too_many_do_not_stick_to_the_socket(endpoint: str, fake: Make) -> None:
+    fake(lambda request: good(request) * 3)
+    manager = ProcessManager(endpoint)
+    assert all(manager.ping().pong for _ in range(3))
 
 
 def test_a_late_answer_is_not_taken_for_the_next(endpoint: str, fake: Make) -> None:

@@ -73,35 +73,37 @@ class AsyncPool:
         """
         seconds = limits.of(request.call)
         deadline = time.monotonic() + seconds
+        wait = min(limits.again, seconds)
         asked = False
-        for wait in limits.waits():
+        while True:
             link = self._take()
             try:
                 await self._send(link, request, seconds, deadline, limits, asked)
                 asked = True
-                frame = await link.receive(min(wait, deadline - time.monotonic()))
-                if frame is None:
-                    link.close()
-                    if time.monotonic() >= deadline:
-                        raise nobody_listens(self._endpoint, request, asked) or no_reply(self._endpoint, request, seconds)
-                    continue
-                answer = wire.result(request, frame)
+                frame = await link.receive(wait)
+                if frame is not None:
+                    answer = wire.result(request, frame)
             except Refused:
                 self._idle.append(link)
                 raise
             except BaseException:  # a cancelled call, too
                 link.close()
                 raise
-            self._idle.append(link)
-            return answer
-        raise AssertionError("waits never end")
+            if frame is not None:
+                self._idle.append(link)
+                return answer
+            link.close()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise nobody_listens(self._endpoint, request, asked) or no_reply(self._endpoint, request, seconds)
+            wait = min(limits.longer(wait), left)
 
     async def _send(self, link: AsyncLink, request: Request[Any], seconds: float, deadline: float, limits: Limits, asked: bool) -> None:
         """Hands the request to a daemon that has greeted."""
         until = min(time.monotonic() + limits.connect, deadline)
         while True:
             left = until - time.monotonic()
-            if await link.socket.poll(max(int(left * 1000) + 1, 0), zmq.POLLOUT):
+            if await link.socket.poll(max(math.ceil(left * 1000), 0), zmq.POLLOUT):
                 await link.socket.send(request.frame)
                 return
             if time.monotonic() < until:

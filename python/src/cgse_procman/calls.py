@@ -95,8 +95,11 @@ def _list_of(items: Items) -> Items:
     return items if isinstance(items, str) else list(items)
 
 
+_PING: Call[Pong] = Call("ping", {}, one(Pong))
+
+
 def ping() -> Call[Pong]:
-    return Call("ping", {}, one(Pong))
+    return _PING
 
 
 def info() -> Call[Info]:

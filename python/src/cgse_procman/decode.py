@@ -88,25 +88,35 @@ def _made(hint: Any) -> Decoder:
 
 def _record(cls: Any) -> Decoder:
     hints = typing.get_type_hints(cls)
-    missing = object()
-    parts = []
+    # Plain ones are recognised by their type alone: a call of a function for each would be most of the time that a small answer takes.
+    plain, parts = [], []
     for field in dataclasses.fields(cls):
-        default: Any = missing
-        if field.default is not dataclasses.MISSING:
-            default = field.default
-        parts.append((field.name, field.metadata.get("wire", field.name), decoder(hints[field.name]), default))
+        hint, key = hints[field.name], field.metadata.get("wire", field.name)
+        if hint in (int, str, bool) and field.default is dataclasses.MISSING:
+            plain.append((field.name, key, hint))
+        else:
+            parts.append((field.name, key, decoder(hint), field.default))
 
     def record(value: Any) -> Any:
         if type(value) is not dict:
             raise _mismatch(f"a {cls.__name__}", value)
-        arguments = {}
-        for name, key, decode, default in parts:
-            item = value.get(key, missing)
-            if item is not missing:
-                arguments[name] = decode(item)
-            elif default is missing:
-                raise ProtocolError(f"the reply holds a {cls.__name__} without {key!r}")
-        return cls(**arguments)
+        # Not by __init__: that of a frozen dataclass sets each field by a call.
+        made = object.__new__(cls)
+        fields = made.__dict__
+        try:
+            for name, key, kind in plain:
+                item = value[key]
+                if type(item) is not kind:
+                    _PLAIN[kind](item)  # raises
+                fields[name] = item
+            for name, key, decode, default in parts:
+                if key in value or default is dataclasses.MISSING:
+                    fields[name] = decode(value[key])
+                else:
+                    fields[name] = default
+        except KeyError as error:
+            raise ProtocolError(f"the reply holds a {cls.__name__} without {error}") from None
+        return made
 
     return record
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterator, Optional, Union
+from typing import Any, Optional, Union
 
 import zmq
 
@@ -38,12 +38,10 @@ class Limits:
             return self.exactly
         return self.work + call.seconds if call.works else self.answer
 
-    def waits(self) -> Iterator[float]:
-        """How long each try waits for its answer."""
-        wait = self.again
-        while True:
-            yield wait
-            wait = min(wait * 2, 16.0)
+    @staticmethod
+    def longer(wait: float) -> float:
+        """How long the next try waits for its answer."""
+        return min(wait * 2, 16.0)
 
 
 @dataclass(frozen=True)

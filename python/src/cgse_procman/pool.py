@@ -22,25 +22,28 @@ from .wire import Request
 T = TypeVar("T")
 
 
+NOBLOCK = int(zmq.NOBLOCK)
+
+
 class Link:
     """A connected REQ socket."""
 
     def __init__(self, endpoint: str, curve: Optional[Curve]) -> None:
         self.socket: Any = zmq.Context.instance().socket(zmq.REQ)
         connect(self.socket, endpoint, curve)
-        self._patience = -1
+        self.send: Any = self.socket.send
+        self._recv: Any = self.socket.recv
+        self._patience = -1.0
 
     def receive(self, seconds: float) -> Optional[bytes]:
-        """The reply, or None where none came within this time."""
-        patience = max(math.ceil(seconds * 1000), 0)
-        if patience != self._patience:
-            self.socket.setsockopt(zmq.RCVTIMEO, patience)
-            self._patience = patience
+        """The first frame of the reply, or None where none came within this time. After one of several frames the next `send` is refused."""
+        if seconds != self._patience:
+            self.socket.setsockopt(zmq.RCVTIMEO, max(math.ceil(seconds * 1000), 0))
+            self._patience = seconds
         try:
-            frames = self.socket.recv_multipart()
+            return self._recv()  # type: ignore[no-any-return]
         except zmq.Again:
             return None
-        return bytes(frames[0]) if len(frames) == 1 else b""
 
     def close(self) -> None:
         self.socket.close(0)
@@ -77,41 +80,49 @@ class Pool:
         """
         seconds = limits.of(request.call)
         deadline = time.monotonic() + seconds
+        wait = min(limits.again, seconds)
         asked = False
-        for wait in limits.waits():
+        while True:
             link = self._take()
             try:
-                self._send(link, request, seconds, deadline, limits, asked)
+                try:
+                    link.send(request.frame, NOBLOCK)
+                except zmq.ZMQError as error:
+                    if error.errno == zmq.EFSM:
+                        # Of the reply before some is unread: it had more than one frame.
+                        link.close()
+                        continue
+                    if error.errno != zmq.EAGAIN:
+                        raise
+                    self._send(link, request, seconds, deadline, limits, asked)
                 asked = True
-                frame = link.receive(min(wait, deadline - time.monotonic()))
-                if frame is None:
-                    link.close()
-                    if time.monotonic() >= deadline:
-                        raise nobody_listens(self._endpoint, request, asked) or no_reply(self._endpoint, request, seconds)
-                    continue
-                answer = wire.result(request, frame)
+                frame = link.receive(wait)
+                if frame is not None:
+                    answer = wire.result(request, frame)
             except Refused:
                 self._idle.append(link)
                 raise
             except BaseException:
                 link.close()
                 raise
-            self._idle.append(link)
-            return answer
-        raise AssertionError("waits never end")
+            if frame is not None:
+                self._idle.append(link)
+                return answer
+            link.close()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise nobody_listens(self._endpoint, request, asked) or no_reply(self._endpoint, request, seconds)
+            wait = min(limits.longer(wait), left)
 
     def _send(self, link: Link, request: Request[Any], seconds: float, deadline: float, limits: Limits, asked: bool) -> None:
-        """Hands the request to a daemon that has greeted."""
+        """Waits for a daemon that greets, and hands it the request."""
         until = min(time.monotonic() + limits.connect, deadline)
         while True:
-            try:
-                link.socket.send(request.frame, zmq.NOBLOCK)
-                return
-            except zmq.Again:
-                pass
             left = until - time.monotonic()
-            if left > 0:
-                link.socket.poll(int(left * 1000) + 1, zmq.POLLOUT)
+            if link.socket.poll(max(math.ceil(left * 1000), 0), zmq.POLLOUT):
+                link.send(request.frame, NOBLOCK)
+                return
+            if time.monotonic() < until:
                 continue
             unreachable = nobody_listens(self._endpoint, request, asked)
             if unreachable is not None:

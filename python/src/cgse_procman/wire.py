@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call(Generic[T]):
     """A command with its arguments, and what becomes of its result."""
 
@@ -29,7 +29,7 @@ class Call(Generic[T]):
     """What the arguments add to the time that the work may take."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request(Generic[T]):
     """A call under its id: sent again as it is, it is the same request."""
 
@@ -61,8 +61,7 @@ class Names:
         if self._pid != os.getpid():
             self._renew()
         request_id = f"{self._run}-{next(self._numbers)}"
-        message: Dict[str, Any] = {"command": call.command, "request_id": request_id, "client": self.client}
-        message.update(call.arguments)
+        message = {"command": call.command, "request_id": request_id, "client": self.client, **call.arguments}
         return Request(call, self.client, request_id, packed(message))
 
 
