@@ -347,3 +347,26 @@ def test_the_status_is_that_of_the_reference() -> None:
         assert _size(number) == humanize_bytes(number)
     for seconds in (0.0, 20.0, 61.5, 3600.25, 10 * 86400 + 3 * 3600 + 42.023):
         assert _duration(seconds) == humanize_seconds(seconds)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_the_user_is_that_of_the_caller(daemon: Daemon) -> None:
+    os.chmod(daemon.directory, 0o755)
+    os.chmod(daemon.endpoint[len("ipc://") :], 0o666)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            os.chdir("/")
+            proc = SubProcess("whoami", ["id", "-u"], stdout=subprocess.PIPE)
+            answer = proc.communicate()[0] if proc.execute() else repr(proc.exc_info)
+            os.write(write, str(answer).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    assert told == "65534\n"
