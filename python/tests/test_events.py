@@ -10,7 +10,7 @@ from conftest import DEADLINE, Daemon, sleeper, wait_for
 
 from cgse_procman import Missed, Noted, NoAnswer, ProcessManager, StateChanged
 from cgse_procman.endpoint import beside
-from cgse_procman.follow import Place
+from cgse_procman.follow import Place, published
 from cgse_procman.records import Replay
 
 
@@ -152,3 +152,28 @@ def test_the_place_in_the_sequence() -> None:
 def test_where_a_wildcard_is_reached() -> None:
     assert beside("tcp://lab:4269", "tcp://0.0.0.0:5000") == "tcp://lab:5000"
     assert beside("tcp://lab:4269", "tcp://127.0.0.1:5000") == "tcp://127.0.0.1:5000"
+
+
+def test_over_tcp() -> None:
+    daemon = Daemon(tcp=True)
+    try:
+        daemon.start()
+        local = ProcessManager(daemon.endpoint, connect_timeout=DEADLINE)
+        [tcp] = [endpoint for endpoint in local.info().endpoints if endpoint.startswith("tcp://")]
+        manager = ProcessManager(tcp)
+        manager.register("last", sleeper())
+        follower = Follower(manager, "last", since=1, idle=DEADLINE)
+        manager.execute("last")
+        # What came before the subscription took effect is asked for after `idle`; some more events, then, until one is published.
+        while follower.thread.is_alive():
+            manager.signal("last", "CONT")
+            manager.restart("last")
+            follower.thread.join(0.05)
+        assert follower.of("last")[:2] == ["starting", "running"]
+    finally:
+        daemon.end()
+
+
+@pytest.mark.parametrize("frames", [[], [b"t"], [b"t", b""], [b"t", b"\xc1"], [b"t", b"\x91" * 5000 + b"\xc0"], [b"t", b"\x80"], [b"t", b"\x93\x01\x02\x03"], [b"t", b"\x80", b""]])
+def test_what_is_no_event_is_passed_over(frames: List[bytes]) -> None:
+    assert published(frames) is None

@@ -11,7 +11,7 @@ from . import calls
 from .base import Base
 from .calls import Items
 from .definition import Definition
-from .errors import NoAnswer
+from .errors import Busy, NoAnswer
 from .follow import Place, Told, published
 from .links import connect
 from .pool import Pool
@@ -231,6 +231,7 @@ class ProcessManager(Base):
     def shutdown(self, children: Optional[str] = None) -> None:
         """The daemon leaves, after all has been quit (`"quit"`), or leaves all running (`"keep"`). Answered before it does."""
         self._ask(calls.shutdown(children))
+
     def events(
         self,
         *,
@@ -266,6 +267,7 @@ class ProcessManager(Base):
                 if since is not None:
                     watch.told()
                     yield item
+            listening = place.daemon
             while True:
                 wait = watch.wait()
                 if wait is None:
@@ -290,18 +292,18 @@ class ProcessManager(Base):
                         watch.told()
                         yield known
                 try:
-                    former = place.daemon
                     for item in self._kept(place):
                         watch.told()
                         yield item
-                    if place.daemon != former:
+                    if place.daemon != listening:
                         # Another run of the daemon may publish elsewhere.
                         now = self._where_events_are(self.info())
                         if now != where:
                             socket.close(0)
                             where, socket = now, self._subscribed(now)
+                        listening = place.daemon
                     watch.answered()
-                except NoAnswer:
+                except (NoAnswer, Busy):
                     if watch.is_over():
                         raise
         finally:
@@ -318,7 +320,7 @@ class ProcessManager(Base):
     def _subscribed(self, where: Optional[str]) -> Any:
         """A socket that hears all topics, or nothing where nothing is published."""
         socket: Any = zmq.Context.instance().socket(zmq.SUB)
-        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, UNREAD)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         if where is not None:
             connect(socket, where, self._curve)
@@ -327,3 +329,6 @@ class ProcessManager(Base):
 
 REPLAY = 1000
 """So many events are asked for at a time."""
+
+UNREAD = 100_000
+"""So many published events wait for a reader at most, some ten megabytes. What is lost then is asked for again, as far as the daemon keeps it."""
