@@ -27,6 +27,7 @@ from cgse_procman import (
     Refused,
     Timeout,
     Unreachable,
+    pool,
 )
 
 Make = Callable[[Answer], Fake]
@@ -92,7 +93,7 @@ def test_a_frozen_daemon_is_a_time_out_and_then_works(daemon: Daemon, manager: P
     assert manager.ping().pong
 
 
-def test_what_was_not_answered_is_done_once(daemon: Daemon, manager: ProcessManager) -> None:
+def test_what_was_not_answered_is_done_once(daemon: Daemon, manager: ProcessManager, monkeypatch: pytest.MonkeyPatch) -> None:
     manager.register("web", sleeper())
     daemon.freeze()
     with pytest.raises(Timeout) as late:
@@ -101,14 +102,22 @@ def test_what_was_not_answered_is_done_once(daemon: Daemon, manager: ProcessMana
     executed = manager.ask_again(late.value)
     assert executed == manager.ask_again(late.value) and manager.status("web").pid == executed.pid
     assert [entry.outcome for entry in manager.audit("web") if entry.command == "execute"] == ["ok"]
-    # Within one call, too: the request goes out several times while the daemon stands still.
+    # Within one call, too: the request goes out again over a second socket.
+    opened: List[pool.Link] = []
+
+    class Counted(pool.Link):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            opened.append(self)
+
+    monkeypatch.setattr(pool, "Link", Counted)
     eager = ProcessManager(daemon.endpoint, ask_again=0.02, work_timeout=DEADLINE)
     eager.ping()
     daemon.freeze()
     answers: List[Any] = []
     thread = threading.Thread(target=lambda: answers.append(eager.restart("web", timeout=1)))
     thread.start()
-    thread.join(0.2)  # by then it has asked at least three times
+    wait_for(lambda: len(opened) == 2, "the second socket")
     daemon.thaw()
     thread.join()
     assert manager.status("web").pid == answers[0].pid
