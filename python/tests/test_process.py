@@ -150,6 +150,23 @@ def test_outputs(tmp_path: Path) -> None:
     assert own.execute() and own.wait(DEADLINE) == 0
 
 
+def test_no_file_of_a_pipe_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import gc
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    read = SubProcess("read", ["echo", "x"], stdout=subprocess.PIPE)
+    assert read.execute() and list(tmp_path.iterdir()) and read.communicate()[0] == "x\n"
+    assert not SubProcess("no", ["/no/such"], stdout=subprocess.PIPE, stderr=subprocess.PIPE).execute()
+    assert not SubProcess("no", ["true"], stdout=subprocess.PIPE, stderr=object()).execute()
+    assert not SubProcess("no", ["\udcff"], stdout=subprocess.PIPE).execute()
+    dropped = SubProcess("dropped", ["true"], stdout=subprocess.PIPE)
+    assert dropped.execute()
+    del dropped
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_shell_joins_with_spaces() -> None:
     proc = SubProcess("shell", ["echo", "$((1 + 1))"], ["; exit 4"], shell=True, stdout=subprocess.PIPE)
     assert proc.execute() and proc.communicate()[0] == "2\n" and proc.returncode() == 4

@@ -2,7 +2,7 @@
 
     from cgse_procman.process import SubProcess, list_processes
 
-`sub_process` has SubProcess, `finders` the functions, `status` ProcessStatus; `outputs` and `names` are SubProcess's own; `daemon` says which daemon
+`sub_process` has SubProcess, `finders` the functions, `status` ProcessStatus; `names`, `outputs` and `surroundings` are SubProcess's own; `daemon` says which daemon
 they speak to. What they do otherwise than `egse.process` is in the README of the package.
 
 Of a daemon that does not answer, `SubProcess.execute` answers False, as it does of all that goes wrong; everything else raises `ProcmanError`.

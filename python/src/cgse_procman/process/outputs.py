@@ -9,7 +9,7 @@ import os
 import stat
 import subprocess
 import tempfile
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 
 def destination(output: Any) -> Tuple[str, Optional[str]]:
@@ -48,3 +48,13 @@ def inherited(number: int) -> str:
         return destination(number)[0]
     except (OSError, ValueError):
         return "inherit"
+
+
+def drop(pipes: List[Optional[str]]) -> None:
+    """Removes the files of outputs that are `PIPE`."""
+    for path in pipes:
+        if path is not None:
+            try:
+                os.unlink(path)
+            except OSError:
+                pass

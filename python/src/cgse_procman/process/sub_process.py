@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import subprocess
 import sys
 import time
@@ -14,10 +13,11 @@ from typing import Any, Dict, List, Optional, Tuple
 from ..client import ProcessManager
 from ..definition import Definition
 from ..endpoint import is_local
-from ..errors import NotFound, SpawnFailed
-from ..records import Missed, NamedProcess, ViewWithStatus
+from ..errors import NotFound, Refused, SpawnFailed
+from ..records import Executed, Missed, NamedProcess, ViewWithStatus
 from . import daemon, names
-from .outputs import destination, inherited
+from .outputs import destination, drop, inherited
+from .surroundings import environment, umask, user
 
 STOP_TIMEOUT = 5.0
 """Seconds that `quit` waits between SIGTERM and SIGKILL, as in egse.process."""
@@ -149,45 +149,45 @@ class SubProcess:
         self._exc_info = {"exc_type": exc_type, "exc_value": exc_value, "exc_traceback": exc_traceback, "command": self._command()}
 
     def _start(self) -> None:
+        self.returncode()  # forgets one that has ended
+        if self._registered is not None and self._manager is not None:
+            # It runs, and the daemon says so; or nobody knows what became of its start.
+            self._begun(self._manager.execute(self._registered))
+            return
         manager = daemon.manager() if self._manager is None else self._manager
-        if self._registered is not None:
-            self.returncode()  # forgets one that has ended
-        fresh = self._registered is None
-        if fresh:
-            names.sweep(manager)
-        name = names.derived(self._name) if self._registered is None else self._registered
-        pipes = self._pipes
-        if fresh:
-            definition, pipes = self._definition(manager)
-            # Told first: where no answer comes it may be registered, and is forgotten at the end of this program.
-            names.registered(name, manager)
+        names.sweep(manager)
+        name = names.derived(self._name)
+        definition, pipes = self._definition(manager)
+        # Told first: where no answer comes it may be registered, and is forgotten at the end of this program.
+        names.registered(name, manager)
+        try:
             manager.register(name, definition)
-            self._manager, self._registered = manager, name
+        except BaseException:
+            drop(pipes)
+            raise
+        self._manager, self._registered = manager, name
         try:
             try:
                 started = manager.execute(name)
             except NotFound:
-                if not fresh:
-                    raise
                 # Somebody in another PID namespace took it for left over.
                 manager.register(name, definition)
                 started = manager.execute(name)
-        except SpawnFailed as error:
+        except Refused as error:
+            # There is no process. (Where no answer came there may be one.)
             self._forget()
-            _drop(pipes)
-            if error.errno is None:
+            drop(pipes)
+            if not isinstance(error, SpawnFailed) or error.errno is None:
                 raise
             # What Popen raises: FileNotFoundError, PermissionError …
             raise OSError(error.errno, os.strerror(error.errno), error.command) from error
-        except BaseException:
-            if fresh and self._registered is not None and self._pid_is_unknown(name, manager):
-                self._forget()
-                _drop(pipes)
-            raise
-        _drop(self._pipes)
+        drop(self._pipes)
         self._pipes = pipes
         if any(pipes):
-            weakref.finalize(self, _drop, pipes)
+            weakref.finalize(self, drop, pipes)
+        self._begun(started)
+
+    def _begun(self, started: Executed) -> None:
         self._pid, self._uuid, self._returncode = started.pid, started.uuid, None
 
     def _definition(self, manager: ProcessManager) -> Tuple[Definition, List[Optional[str]]]:
@@ -197,26 +197,29 @@ class SubProcess:
             if output is None:
                 outputs.append(inherited(index + 1))
                 continue
-            where, pipes[index] = destination(output)
+            try:
+                where, pipes[index] = destination(output)
+            except BaseException:
+                drop(pipes)
+                raise
             outputs.append(where)
         definition: Definition = {
             "group": names.GROUP,
             "cmd": self._cmd,
             "args": self._args,
             "shell": self._shell,
-            "env": _environment(),
+            "env": environment(),
             "clear_env": True,
             "cwd": os.getcwd(),
             "stdout": outputs[0],
             "stderr": outputs[1],
             "stop_timeout": STOP_TIMEOUT,
         }
-        umask = _umask()
-        if umask is not None:
-            definition["umask"] = umask
-        user = _user(manager)
-        if user is not None:
-            definition["user"] = user
+        mask, runs_as = umask(), user(manager)
+        if mask is not None:
+            definition["umask"] = mask
+        if runs_as is not None:
+            definition["user"] = runs_as
         return definition, pipes
 
     # Looking
@@ -326,7 +329,7 @@ class SubProcess:
             with open(path, "rb") as file:
                 text = file.read()
             texts.append(text.decode("utf-8", "replace") if text else None)
-        _drop(self._pipes)
+        drop(self._pipes)
         self._pipes = [None, None]
         return texts[0], texts[1]
 
@@ -380,58 +383,6 @@ class SubProcess:
             pass
         self._registered = None
         names.forgotten(name)
-
-    def _pid_is_unknown(self, name: str, manager: ProcessManager) -> bool:
-        """No process came of an `execute` that was refused: nobody answers otherwise."""
-        try:
-            return manager.status(name).pid is None
-        except Exception:
-            return False
-
-
-def _drop(pipes: List[Optional[str]]) -> None:
-    for path in pipes:
-        if path is not None:
-            try:
-                os.unlink(path)
-            except OSError:
-                pass
-
-
-def _environment() -> Dict[str, str]:
-    """This program's environment, but for what the daemon said of this program, and what is no Unicode and so cannot be sent."""
-    found = {}
-    for key, value in os.environ.items():
-        try:
-            (key + value).encode("utf-8")
-        except UnicodeEncodeError:
-            continue
-        if key not in ("PROCMAN_UUID", "PROCMAN_RUN"):
-            found[key] = value
-    return found
-
-
-def _umask() -> Optional[str]:
-    """This program's umask, in octal digits; it could not be read otherwise without being set (proc_pid_status(5), Linux 4.7)."""
-    try:
-        with open("/proc/self/status") as file:
-            for line in file:
-                if line.startswith("Umask:"):
-                    return line.split()[1]
-    except OSError:
-        pass
-    return None
-
-
-def _user(manager: ProcessManager) -> Optional[str]:
-    """Whom the process runs as: this program's user, where the daemon is another's and may take it; None for the daemon's own."""
-    if not is_local(manager.endpoint) or os.geteuid() == 0:
-        return None
-    try:
-        of_daemon = os.stat(manager.endpoint[len("ipc://") :]).st_uid
-        return None if of_daemon != 0 else pwd.getpwuid(os.geteuid()).pw_name
-    except (OSError, KeyError):
-        return None
 
 
 def _parent(pid: int) -> Optional[int]:
