@@ -25,7 +25,9 @@ with_cgse = pytest.mark.skipif(reference is None, reason="CGSE is not installed"
 
 
 @pytest.fixture(autouse=True)
-def _drop_in(daemon: Daemon, manager: ProcessManager) -> Iterator[None]:
+def _drop_in(daemon: Daemon, manager: ProcessManager, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # A SubProcess has the environment of this program: what is left of one is found by this.
+    monkeypatch.setenv("PMPY_MARKER", daemon.marker)
     process.use(manager)
     yield
     process.use(None)
