@@ -3,12 +3,13 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools/debian/usr/bin
 
-.PHONY: help run test torture bench lint needs needs-test needs-bench
+.PHONY: help run test test-python torture bench lint needs needs-test needs-bench
 
 help:
 	@echo 'make run    build procmand and run it on the demonstration, config/demo.toml; Ctrl-C ends it'
 	@echo 'make test   all tests'
 	@echo 'make torture  the daemon stands still, PIDs are used again, clocks are set, clients vanish; then it is killed more than 1,000 times, at random and at named moments, with 100 sub-processes; ends with a table (ten minutes)'
+	@echo 'make test-python  the Python package, on the oldest and the newest Python that is found'
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'
 	@echo
@@ -33,6 +34,11 @@ test: needs-test
 torture: needs-test
 	PATH="$(TOOLS):$$PATH" PROCMAN_TEST_AT_LENGTH=1 $(CARGO) test --test it torment::
 	$(CARGO) test --test torture -- --kills 1000
+
+# Beside the tests: it needs what pip fetches for each Python that is found.
+test-python: needs
+	$(CARGO) build --bins
+	scripts/test-python
 
 bench: needs-bench
 	$(CARGO) bench --bench floors

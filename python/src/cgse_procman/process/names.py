@@ -96,7 +96,9 @@ def _at_exit() -> None:
         hasty = manager.within(AT_EXIT)
         try:
             for view in hasty.list(group=GROUP):
-                if left.get(view.name) is manager and view.state in _FINAL:
+                # One whose process has ended, and the daemon is still ending what it left, has ended, too.
+                ended = view.state in _FINAL or (view.state == "stopping" and view.pid is None)
+                if left.get(view.name) is manager and ended:
                     hasty.unregister(view.name)
         except ProcmanError:
             pass  # nobody is there to tell it to: the next one sweeps
