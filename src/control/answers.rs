@@ -42,8 +42,14 @@ impl Service {
             Command::Unregister(request) => {
                 let handle = self.find(&request.name)?;
                 self.refuse_when_leaving()?;
+                let definition = handle.published().spec.definition.clone();
                 self.supervisor.unregister(&handle).await.map_err(|error| refusals::unregister(&request.name, error))?;
                 self.neighbours.definitions.undefine(&request.name).await;
+                // With the last of its instances a definition is gone.
+                if definition != request.name && !self.supervisor.all().iter().any(|other| other.published().spec.definition == definition)
+                {
+                    self.neighbours.definitions.undefine(&definition).await;
+                }
                 encode(&Unregistered { name: request.name }, id)
             }
             Command::Execute(request) => encode(&self.execute(request).await?, id),

@@ -229,6 +229,12 @@ fn definitions_of_run_time_survive() {
     daemon.start_anew();
     assert_eq!(names(&daemon), expected);
     assert_eq!(daemon.view("base").state, StateName::Stopped);
+    // A definition is gone with the last of its instances.
+    for number in 1..=3 {
+        let _: Value = daemon.call("unregister", json!({"name": format!("many@{number}")}));
+    }
+    daemon.replace();
+    assert_eq!(names(&daemon), expected[..3]);
 }
 
 #[test]
