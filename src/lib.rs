@@ -74,6 +74,7 @@
 //! - *`sysinfo` answers what is asked once* (physical cores, the host's name); what is asked a thousand times a second is read here (see
 //!   `make bench`, which measures both).
 
+pub mod access;
 pub mod cgse;
 pub mod client;
 pub mod config;

@@ -7,8 +7,9 @@ impl Config {
     /// file. A new key does not compile until it is decided here.
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         let Self { state_dir, runtime_dir, cgroup, control, events, metrics, cgse, processes: _, source: _ } = self;
-        let Control { endpoints, max_request_bytes, socket_mode, socket_group } = control;
-        let Events { endpoints: events_endpoints } = events;
+        // The keys, and who is known, hold as soon as they are read; whether there are any is decided once.
+        let Control { endpoints, guarded, max_request_bytes, socket_mode, socket_group, secret_key_file, access: _ } = control;
+        let Events { endpoints: events_endpoints, socket_mode: events_mode, socket_group: events_group } = events;
         let Metrics { listen, refresh_interval, prefix } = metrics;
         let all = [
             ("daemon.state_dir", *state_dir != other.state_dir),
@@ -18,7 +19,11 @@ impl Config {
             ("control.max_request_bytes", *max_request_bytes != other.control.max_request_bytes),
             ("control.socket_mode", *socket_mode != other.control.socket_mode),
             ("control.socket_group", *socket_group != other.control.socket_group),
+            ("control.endpoint", *guarded != other.control.guarded),
+            ("control.curve", secret_key_file.is_some() != other.control.secret_key_file.is_some()),
             ("events.endpoints", *events_endpoints != other.events.endpoints),
+            ("events.socket_mode", *events_mode != other.events.socket_mode),
+            ("events.socket_group", *events_group != other.events.socket_group),
             ("metrics.listen", *listen != other.metrics.listen),
             ("metrics.refresh_interval", *refresh_interval != other.metrics.refresh_interval),
             ("metrics.prefix", *prefix != other.metrics.prefix),
@@ -45,7 +50,10 @@ mod tests {
         let cgse = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n";
         assert_eq!(read(cgse).fixed_differences(&read(&format!("{cgse}[cgse]\n"))), ["cgse"]);
         let all = plain.fixed_differences(&read(other));
-        assert_eq!(all.len(), 11, "{all:?}");
+        assert_eq!(all.len(), 13, "{all:?}");
+        let curve = "[control.curve]\nsecret_key_file = 's'\n[[control.endpoint]]\nendpoint = 'ipc:///r'\nrole = 'read'\n";
+        assert_eq!(plain.fixed_differences(&read(curve)), ["control.endpoint", "control.curve"]);
+        assert_eq!(read(curve).fixed_differences(&read(&curve.replace("'s'", "'t'"))), [""; 0], "keys are read again");
         assert_eq!(plain.fixed_differences(&read("[metrics]\nprefix = 'x'\n")), ["metrics.prefix"]);
         // The directory of the sockets moves the doors with it.
         let moved = plain.fixed_differences(&read("[daemon]\nruntime_dir = '/r'\n"));

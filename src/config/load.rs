@@ -15,6 +15,7 @@ use super::places::Places;
 use super::process::{self, Defaults, Entry, Taken};
 use super::settings::{self, Settings};
 use super::{Config, Loaded};
+use crate::access::ServerKey;
 use crate::protocol::Name;
 use crate::protocol::definition::Definition;
 
@@ -49,6 +50,7 @@ pub(super) fn load(path: &Path, places: &Places) -> Result<Loaded, ConfigErrors>
         main.entries.extend(more.unwrap_or_default());
     }
     look_up_accounts(&main, path, &mut report);
+    read_keys(&mut main.settings, path, &mut report);
     conclude(main, source, report)
 }
 
@@ -224,11 +226,11 @@ fn lexical_base(file: &Path) -> (PathBuf, PathBuf) {
 
 /// A group that is missing keeps the socket from being made; a user that is missing only keeps one sub-process from starting, and may come.
 fn look_up_accounts(main: &Main, file: &Path, report: &mut Report) {
-    if let Some(group) = &main.settings.control.socket_group
-        && let Ok(None) = Group::from_name(group)
-    {
-        let message = format!("there is no group {group:?} on this host: groupadd --system {group}");
-        report.error(file, main.settings.socket_group_line, Some("control.socket_group".into()), message);
+    for (group, key, line) in &main.settings.socket_groups {
+        if let Ok(None) = Group::from_name(group) {
+            let message = format!("there is no group {group:?} on this host: groupadd --system {group}");
+            report.error(file, Some(*line), Some((*key).to_owned()), message);
+        }
     }
     let mut known = BTreeSet::new();
     for entry in &main.entries {
@@ -237,5 +239,14 @@ fn look_up_accounts(main: &Main, file: &Path, report: &mut Report) {
             let key = format!("process[{}].user", entry.name);
             report.warning(&entry.file, Some(entry.line_of("user")), Some(key), format!("there is no user {user:?} on this host"));
         }
+    }
+}
+
+/// The secret key that TCP is guarded by. Without it there is no door, so it is an error.
+fn read_keys(settings: &mut Settings, file: &Path, report: &mut Report) {
+    let Some(path) = &settings.control.secret_key_file else { return };
+    match ServerKey::read(path) {
+        Ok(key) => settings.control.access.server = Some(key),
+        Err(error) => report.error(file, settings.secret_key_line, Some("control.curve.secret_key_file".to_owned()), error.to_string()),
     }
 }

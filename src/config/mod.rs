@@ -1,5 +1,6 @@
 //! The configuration file: TOML text to a checked [`Config`], with every mistake told at once, each with its file, line and key.
 //!
+//! - `access`: who gets in, by which door and with which key;
 //! - [`diagnostic`]: one remark about a file, and the list of all that is wrong;
 //! - [`endpoint`]: where a door opens, for commands or for events;
 //! - [`places`]: the paths used where nobody says another, for root and for everybody else;
@@ -11,6 +12,7 @@
 //!
 //! The daemon may call; the room itself knows `protocol`, the specification of a sub-process and the order among them, and starts nothing.
 
+mod access;
 pub mod diagnostic;
 mod document;
 pub mod endpoint;
@@ -27,10 +29,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use access::GuardedEndpoint;
 pub use diagnostic::{ConfigErrors, Diagnostic};
 pub use endpoint::{Endpoint, Host, InvalidEndpoint};
 pub use places::Places;
 
+use crate::access::Access;
 use crate::protocol::Name;
 use crate::protocol::definition::Definition;
 use crate::subprocess::spec::Spec;
@@ -73,21 +77,31 @@ pub enum Cgroup {
 /// `[control]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Control {
-    /// Where clients come in; at least one, no two the same.
+    /// Where clients come in that may do everything; no two the same.
     pub endpoints: Vec<Endpoint>,
+    /// Where those come in that may not; none of them one of `endpoints`, and with those at least one.
+    pub guarded: Vec<GuardedEndpoint>,
     /// The largest request in bytes.
     pub max_request_bytes: usize,
     /// Permission bits of an ipc socket, at most `0o777`.
     pub socket_mode: u32,
     /// Group of an ipc socket; `None` leaves the daemon's own.
     pub socket_group: Option<String>,
+    /// Where the secret key is that every TCP endpoint, also one of `[events]`, is guarded by; `None`: TCP has no keys.
+    pub secret_key_file: Option<PathBuf>,
+    /// What stands there, and who is known.
+    pub access: Access,
 }
 
 /// `[events]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Events {
-    /// Where subscribers come in; no two the same, none of them one of [`Control::endpoints`]. Mode and group of an ipc socket are those of `[control]`.
+    /// Where subscribers come in; no two the same, none of them one of [`Control`].
     pub endpoints: Vec<Endpoint>,
+    /// Permission bits of an ipc socket, by default those of [`Control::socket_mode`].
+    pub socket_mode: u32,
+    /// Group of an ipc socket, by default [`Control::socket_group`].
+    pub socket_group: Option<String>,
 }
 
 /// `[metrics]`

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access::{self, ReadAccess};
 use super::document::{Document, Said, Table};
 use super::endpoint::Endpoint;
 use super::places::Places;
 use super::{Cgroup, Cgse, Control, Events, Metrics};
+use crate::access::Access;
 use crate::protocol::DEFAULT_MAX_REQUEST_BYTES;
 use crate::protocol::definition::Seconds;
 
@@ -18,10 +20,10 @@ pub(super) const LATER_TABLES: &[&str] = &[];
 /// The keys of `[daemon]`.
 pub(super) const DAEMON_KEYS: &[&str] = &["state_dir", "runtime_dir", "cgroup", "include"];
 /// The keys of `[control]`.
-pub(super) const CONTROL_KEYS: &[&str] = &["endpoints", "max_request_bytes", "socket_mode", "socket_group", "allow_insecure_tcp"];
-const LATER_CONTROL_KEYS: &[&str] = &["curve", "client"];
+pub(super) const CONTROL_KEYS: &[&str] =
+    &["endpoints", "max_request_bytes", "socket_mode", "socket_group", "allow_insecure_tcp", "curve", "client", "endpoint"];
 /// The keys of `[events]`.
-pub(super) const EVENTS_KEYS: &[&str] = &["endpoints"];
+pub(super) const EVENTS_KEYS: &[&str] = &["endpoints", "socket_mode", "socket_group"];
 /// The keys of `[metrics]`.
 pub(super) const METRICS_KEYS: &[&str] = &["listen", "refresh_interval", "prefix"];
 
@@ -37,6 +39,8 @@ const CGSE_HEARTBEAT: &str = "tcp://127.0.0.1:6102";
 const CGSE_SERVICE_TYPE: &str = "PROCMAN";
 /// The longest text that is registered.
 const CGSE_TEXT: usize = 64;
+/// The longest name of a client.
+pub(super) const MOST_NAME: usize = 64;
 
 /// The file name of the control socket in the runtime directory, where no endpoint is said.
 const CONTROL_SOCKET: &str = "control.sock";
@@ -59,8 +63,10 @@ pub(super) struct Settings {
     pub(super) cgroup: Cgroup,
     pub(super) include: Vec<Said<String>>,
     pub(super) control: Control,
-    /// The line of `socket_group`, which is looked up only by who may touch the system.
-    pub(super) socket_group_line: Option<usize>,
+    /// The groups of sockets, the keys that say them, and the lines: they are looked up only by who may touch the system.
+    pub(super) socket_groups: Vec<(String, &'static str, usize)>,
+    /// The line of `control.curve.secret_key_file`, which likewise is read only by them.
+    pub(super) secret_key_line: Option<usize>,
     pub(super) events: Events,
     pub(super) metrics: Metrics,
     pub(super) cgse: Option<Cgse>,
@@ -75,7 +81,7 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
     let mut cgse = doc.take_table(root, "cgse");
     for (table, known, later) in [
         (&daemon, DAEMON_KEYS, &[][..]),
-        (&control, CONTROL_KEYS, LATER_CONTROL_KEYS),
+        (&control, CONTROL_KEYS, &[]),
         (&events, EVENTS_KEYS, &[]),
         (&metrics, METRICS_KEYS, &[]),
         (&cgse, CGSE_KEYS, LATER_CGSE_KEYS),
@@ -88,11 +94,12 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
     let (runtime_dir, runtime_dir_line) = directory(doc, daemon.as_mut(), "runtime_dir", places.runtime_dir.as_deref());
     let cgroup = daemon.as_mut().map(|daemon| cgroup(doc, daemon)).unwrap_or_default();
     let include = daemon.as_mut().map(|daemon| include(doc, daemon)).unwrap_or_default();
-    let Read { control, socket_group_line, insecure } = read_control(doc, control.as_mut(), &runtime_dir, runtime_dir_line);
-    let events = read_events(doc, events.as_mut(), &runtime_dir, &control.endpoints, insecure);
+    let Read { control, mut socket_groups, secret_key_line, insecure } =
+        read_control(doc, control.as_mut(), &runtime_dir, runtime_dir_line);
+    let events = read_events(doc, events.as_mut(), &runtime_dir, &control, insecure, &mut socket_groups);
     let metrics = read_metrics(doc, metrics.as_mut());
     let cgse = cgse.as_mut().map(|table| read_cgse(doc, table, &control.endpoints));
-    Settings { state_dir, runtime_dir, cgroup, include, control, socket_group_line, events, metrics, cgse }
+    Settings { state_dir, runtime_dir, cgroup, include, control, socket_groups, secret_key_line, events, metrics, cgse }
 }
 
 /// How the daemon is listed in the registry of CGSE, which finds services by host and port.
@@ -196,16 +203,26 @@ fn include<'t>(doc: &mut Document<'t, '_>, daemon: &mut Table<'t>) -> Vec<Said<S
 /// What `[control]` says, for itself and for others.
 struct Read {
     control: Control,
-    socket_group_line: Option<usize>,
+    socket_groups: Vec<(String, &'static str, usize)>,
+    secret_key_line: Option<usize>,
     /// TCP endpoints may be open to the network.
     insecure: bool,
 }
 
 fn read_control<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, runtime_dir: &Path, runtime_dir_line: usize) -> Read {
     let mut insecure = false;
-    let mut control =
-        Control { endpoints: Vec::new(), max_request_bytes: DEFAULT_MAX_REQUEST_BYTES, socket_mode: SOCKET_MODE, socket_group: None };
-    let mut group_line = None;
+    let mut control = Control {
+        endpoints: Vec::new(),
+        guarded: Vec::new(),
+        max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
+        socket_mode: SOCKET_MODE,
+        socket_group: None,
+        secret_key_file: None,
+        access: Access::default(),
+    };
+    let line = line_of(table.as_deref());
+    let mut socket_groups = Vec::new();
+    let mut read = ReadAccess::default();
     let mut said_endpoints = None;
     let mut has_endpoints = false;
     if let Some(table) = table {
@@ -220,26 +237,21 @@ fn read_control<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, r
                 ),
             }
         }
-        if let Some(mode) = socket_mode(doc, table) {
+        if let Some(mode) = socket_mode(doc, table, true) {
             control.socket_mode = mode;
         }
-        if let Some(said) = doc.take::<String>(table, "socket_group") {
-            if said.value.is_empty() || said.value.contains('\0') {
-                doc.error(
-                    said.line,
-                    table.key("socket_group"),
-                    "this is no group's name; leave the key out to keep the daemon's own group",
-                );
-            } else {
-                group_line = Some(said.line);
-                control.socket_group = Some(said.value);
-            }
+        if let Some(said) = socket_group(doc, table) {
+            socket_groups.push((said.value.clone(), "control.socket_group", said.line));
+            control.socket_group = Some(said.value);
         }
+        read = access::read(doc, table, insecure);
         has_endpoints = table.has("endpoints");
         said_endpoints = doc.take_list::<String>(table, "endpoints");
     }
+    let ReadAccess { guarded, guarded_groups, secret_key_file, has_curve, clients } = read;
     if let Some(said) = said_endpoints {
-        control.endpoints = endpoints(doc, &said, &Door::CONTROL, insecure);
+        let door = Door { needed: Door::CONTROL.needed.filter(|_| guarded.is_empty()), ..Door::CONTROL };
+        control.endpoints = endpoints(doc, &said, &door, insecure, has_curve);
     } else if !has_endpoints {
         match Endpoint::ipc(runtime_dir.join(CONTROL_SOCKET)) {
             Ok(endpoint) => control.endpoints = vec![endpoint],
@@ -250,7 +262,31 @@ fn read_control<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, r
             ),
         }
     }
-    Read { control, socket_group_line: group_line, insecure }
+    let mut taken = control.endpoints.clone();
+    for guarded in &guarded {
+        if taken.iter().any(|other| guarded.endpoint.collides_with(other)) {
+            let message = format!("{} is said twice; each door needs an endpoint of its own", guarded.endpoint);
+            doc.error(line, "control.endpoint".to_owned(), message);
+        }
+        taken.push(guarded.endpoint.clone());
+    }
+    if has_curve && clients.is_empty() {
+        let message = "no [[control.client]] is known, so nobody gets in by TCP; `procmand keygen` makes a pair for one";
+        doc.warning(line, "control.curve".to_owned(), message);
+    }
+    socket_groups.extend(guarded_groups.into_iter().map(|(group, line)| (group, "control.endpoint.socket_group", line)));
+    let (secret_key_file, secret_key_line) = secret_key_file.unzip();
+    control = Control { guarded, secret_key_file, access: Access { server: None, clients }, ..control };
+    Read { control, socket_groups, secret_key_line, insecure }
+}
+
+fn socket_group<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>) -> Option<Said<String>> {
+    let said = doc.take::<String>(table, "socket_group")?;
+    if !said.value.is_empty() && !said.value.contains('\0') {
+        return Some(said);
+    }
+    doc.error(said.line, table.key("socket_group"), "this is no group's name; leave the key out to keep the daemon's own group");
+    None
 }
 
 /// Where events are published. The default gives way where it cannot be: events are a convenience, and the commands are there all the same.
@@ -258,25 +294,38 @@ fn read_events<'t>(
     doc: &mut Document<'t, '_>,
     mut table: Option<&mut Table<'t>>,
     runtime_dir: &Path,
-    control: &[Endpoint],
+    control: &Control,
     insecure: bool,
+    socket_groups: &mut Vec<(String, &'static str, usize)>,
 ) -> Events {
+    let has_curve = control.secret_key_file.is_some();
+    let doors: Vec<_> = control.endpoints.iter().chain(control.guarded.iter().map(|guarded| &guarded.endpoint)).cloned().collect();
+    let mut mode_and_group = (control.socket_mode, control.socket_group.clone());
+    if let Some(table) = table.as_mut() {
+        mode_and_group.0 = socket_mode(doc, table, false).unwrap_or(mode_and_group.0);
+        if let Some(said) = socket_group(doc, table) {
+            socket_groups.push((said.value.clone(), "events.socket_group", said.line));
+            mode_and_group.1 = Some(said.value);
+        }
+    }
+    let (socket_mode, socket_group) = mode_and_group;
+    let at = |endpoints: Vec<Endpoint>| Events { endpoints, socket_mode, socket_group: socket_group.clone() };
     let key = || "events.endpoints".to_owned();
     let line = line_of(table.as_deref());
     let has_endpoints = table.as_ref().is_some_and(|table| table.has("endpoints"));
     if let Some(said) = table.as_mut().and_then(|table| doc.take_list::<String>(table, "endpoints")) {
-        let endpoints = endpoints(doc, &said, &Door::EVENTS, insecure);
-        for endpoint in endpoints.iter().filter(|endpoint| control.iter().any(|other| endpoint.collides_with(other))) {
+        let endpoints = endpoints(doc, &said, &Door::EVENTS, insecure, has_curve);
+        for endpoint in endpoints.iter().filter(|endpoint| doors.iter().any(|other| endpoint.collides_with(other))) {
             doc.error(said.line, key(), format!("{endpoint} is one of control.endpoints already; each door needs an endpoint of its own"));
         }
-        return Events { endpoints };
+        return at(endpoints);
     }
-    let none = Events { endpoints: Vec::new() };
+    let none = at(Vec::new());
     if has_endpoints {
         return none; // and the reason was told
     }
     match Endpoint::ipc(runtime_dir.join(EVENTS_SOCKET)) {
-        Ok(endpoint) if control.contains(&endpoint) => {
+        Ok(endpoint) if doors.contains(&endpoint) => {
             doc.error(
                 line,
                 key(),
@@ -284,10 +333,10 @@ fn read_events<'t>(
             );
             none
         }
-        Ok(endpoint) => Events { endpoints: vec![endpoint] },
+        Ok(endpoint) => at(vec![endpoint]),
         Err(error) => {
             // Where the control socket could not be there either, that was told.
-            if !control.is_empty() {
+            if !doors.is_empty() {
                 doc.warning(line, key(), format!("events are not published: by default that is in the runtime directory, but {error}"));
             }
             none
@@ -296,14 +345,14 @@ fn read_events<'t>(
 }
 
 /// What the checks of endpoints say of one kind of them.
-struct Door {
-    key: &'static str,
+pub(super) struct Door {
+    pub(super) key: &'static str,
     /// Why the list must not be empty, where it must not.
-    needed: Option<&'static str>,
+    pub(super) needed: Option<&'static str>,
     /// What every user of this host can do at a loopback endpoint.
-    by_local_users: &'static str,
+    pub(super) by_local_users: &'static str,
     /// What whoever reaches it over the network can and may do.
-    by_network: &'static str,
+    pub(super) by_network: &'static str,
 }
 
 impl Door {
@@ -315,9 +364,31 @@ impl Door {
     };
     const EVENTS: Self =
         Self { key: "events.endpoints", needed: None, by_local_users: "can read what happens", by_network: "read what happens" };
+
+    /// Says what is wrong with a TCP endpoint without keys.
+    pub(super) fn guard(&self, doc: &mut Document<'_, '_>, endpoint: &Endpoint, line: usize, insecure: bool, has_curve: bool) {
+        let key = self.key.to_owned();
+        if has_curve {
+        } else if endpoint.is_local() {
+            let message = format!(
+                "every user of this host {} at {endpoint}; an ipc endpoint has permissions, and [control.curve] has keys",
+                self.by_local_users
+            );
+            doc.warning(line, key, message);
+        } else if insecure {
+            doc.warning(line, key, format!("whoever reaches {endpoint} over the network can {}", self.by_network));
+        } else {
+            let message = format!(
+                "{endpoint} is open to the network, unencrypted and without authentication: say [control.curve] (`procmand keygen` makes the keys), or \
+                 listen on 127.0.0.1 and go through an SSH tunnel, or say `control.allow_insecure_tcp = true` if whoever reaches it may {}",
+                self.by_network
+            );
+            doc.error(line, key, message);
+        }
+    }
 }
 
-fn endpoints(doc: &mut Document<'_, '_>, said: &Said<Vec<Said<String>>>, door: &Door, insecure: bool) -> Vec<Endpoint> {
+fn endpoints(doc: &mut Document<'_, '_>, said: &Said<Vec<Said<String>>>, door: &Door, insecure: bool, has_curve: bool) -> Vec<Endpoint> {
     let key = || door.key.to_owned();
     if let Some(needed) = door.needed
         && said.value.is_empty()
@@ -338,22 +409,7 @@ fn endpoints(doc: &mut Document<'_, '_>, said: &Said<Vec<Said<String>>>, door: &
             continue;
         }
         if let Endpoint::Tcp { .. } = endpoint {
-            if endpoint.is_local() {
-                doc.warning(
-                    *line,
-                    key(),
-                    format!("every user of this host {} at {endpoint}; an ipc endpoint has permissions", door.by_local_users),
-                );
-            } else if insecure {
-                doc.warning(*line, key(), format!("whoever reaches {endpoint} over the network can {}", door.by_network));
-            } else {
-                let message = format!(
-                    "{endpoint} is open to the network, unencrypted and without authentication: listen on 127.0.0.1 and go through an SSH tunnel, or \
-                     say `control.allow_insecure_tcp = true` if whoever reaches it may {}",
-                    door.by_network
-                );
-                doc.error(*line, key(), message);
-            }
+            door.guard(doc, &endpoint, *line, insecure, has_curve);
         }
         endpoints.push(endpoint);
     }
@@ -361,7 +417,7 @@ fn endpoints(doc: &mut Document<'_, '_>, said: &Said<Vec<Said<String>>>, door: &
 }
 
 /// A path that begins with a dot is relative to the file like every other; for one that begins with a name a slash was more likely forgotten.
-fn endpoint(doc: &Document<'_, '_>, text: &str) -> Result<Endpoint, String> {
+pub(super) fn endpoint(doc: &Document<'_, '_>, text: &str) -> Result<Endpoint, String> {
     match text.strip_prefix("ipc://") {
         Some(path) if path.starts_with("./") || path.starts_with("../") => {
             let path = doc.absolute(Path::new(path))?;
@@ -371,14 +427,15 @@ fn endpoint(doc: &Document<'_, '_>, text: &str) -> Result<Endpoint, String> {
     }
 }
 
-/// Permission bits are octal for everybody, and TOML has octal integers: a decimal 660 would silently be 0o1224, 400 would be 0o620.
-fn socket_mode<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>) -> Option<u32> {
+/// Permission bits are octal for everybody, and TOML has octal integers: a decimal 660 would silently be 0o1224, 400 would be 0o620. With `commands`, whoever
+/// may use the socket changes something.
+pub(super) fn socket_mode<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, commands: bool) -> Option<u32> {
     let (path, line, value) = doc.take_value(table, "socket_mode")?;
     let octal = value.get_ref().as_integer().filter(|number| number.radix() == 8);
     let mode = octal.and_then(|number| u32::from_str_radix(number.as_str(), 8).ok()).filter(|mode| *mode <= 0o777);
     match mode {
         None => doc.error(line, path, "write the permissions as an octal number from 0o000 to 0o777, such as 0o660"),
-        Some(mode) if mode & 0o002 != 0 => {
+        Some(mode) if commands && mode & 0o002 != 0 => {
             doc.warning(line, path, format!("with {mode:#05o} every user of this host can command the daemon"));
         }
         Some(_) => {}

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::Role;
 use crate::protocol::definition::Output;
 use crate::protocol::{RestartPolicy, Signal};
 
@@ -71,6 +72,7 @@ fn the_complete_file_shows_every_key_and_no_other() {
         .replace("[\"ipc:///run/procman/control.sock\"]", "[\"ipc:///run/procman/control.sock\", \"tcp://127.0.0.1:6150\"]");
     let config = good(&text);
     assert_eq!(config.processes.len(), 4, "it shows `instances`");
+    assert_eq!((config.control.guarded.len(), config.control.access.clients.len()), (1, 1));
     assert_eq!(config.control.socket_group.as_deref(), Some("procman"));
 
     let table: toml::Table = text.parse().unwrap();
@@ -93,6 +95,10 @@ fn the_complete_file_shows_every_key_and_no_other() {
     ] {
         assert_eq!(keys(table[name].as_table().unwrap()), sorted(expected), "[{name}]");
     }
+    let control = &table["control"];
+    assert_eq!(keys(control["curve"].as_table().unwrap()), sorted(access::CURVE_KEYS));
+    assert_eq!(keys(control["client"][0].as_table().unwrap()), sorted(access::CLIENT_KEYS));
+    assert_eq!(keys(control["endpoint"][0].as_table().unwrap()), sorted(access::ENDPOINT_KEYS));
     for key in ["backoff", "start_limit", "log"] {
         assert_eq!(keys(table["defaults"][key].as_table().unwrap()), sorted(process::sub_keys(key).unwrap()), "{key}");
     }
@@ -197,7 +203,7 @@ endpoints = [
 max_request_bytes = 10
 socket_mode = 660
 socket_group = ""
-curve = {}
+curves = {}
 [metrics]
 listen = "localhost:1"
 refresh_interval = 0.05
@@ -237,7 +243,7 @@ stderr = "syslog"
             ("12: control.max_request_bytes: ", "1024 to 67108864"),
             ("13: control.socket_mode: ", "0o660"),
             ("14: control.socket_group: ", "no group's name"),
-            ("15: control.curve: ", "does not know this key"),
+            ("15: control.curves: ", "did you mean `curve`?"),
             ("17: metrics.listen: ", "\"127.0.0.1:9469\""),
             ("18: metrics.refresh_interval: ", "0.1 to 3600"),
             ("19: metrics.prefix: ", "digit"),
@@ -306,6 +312,77 @@ fn tcp_is_refused_or_warned_about() {
         let warnings = endpoint(open, "allow_insecure_tcp = true").unwrap().warnings;
         assert!(warnings[0].message.contains("any program"), "{warnings:?}");
     }
+}
+
+/// A public key.
+const KEY: &str = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID";
+
+#[test]
+fn clients_are_known_by_their_keys() {
+    let other = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
+    let curve = "[control]\nendpoints = ['tcp://0.0.0.0:1']\n[control.curve]\nsecret_key_file = 'server.secret'\n";
+    let client = |name: &str, key: &str, more: &str| format!("[[control.client]]\nname = '{name}'\npublic_key = '{key}'\n{more}\n");
+    let both = format!(
+        "{curve}{}{}",
+        client("a", KEY, "role = 'operate'\nallow = ['device-*', 'group:core']"),
+        client("b", other, "role = 'read'")
+    );
+    let Loaded { config, warnings } = check(&both).unwrap();
+    assert_eq!(warnings, [], "what is encrypted may be reached over the network");
+    assert_eq!(config.control.secret_key_file.as_deref(), Some(Path::new("/etc/procman/server.secret")));
+    let a = config.control.access.clients.get(&KEY.parse().unwrap()).unwrap();
+    assert_eq!((&*a.name, a.role, a.scope.to_string()), ("a", Role::Operate, "device-*, group:core".into()));
+    assert!(config.control.access.clients.get(&other.parse().unwrap()).unwrap().scope.is_all());
+    assert_eq!(check(curve).unwrap().warnings.len(), 1, "nobody gets in");
+
+    let one = |more: &str| format!("{curve}{}", client("a", KEY, more));
+    wrong(&one(""), &[("5: control.client.role: ", "this is missing")]);
+    wrong(&one("role = 'root'"), &[("8: control.client.role: ", "no role")]);
+    wrong(&one("role = 'read'\nallow = []"), &[("9: control.client.allow: ", "allow nothing")]);
+    wrong(&one("role = 'read'\nallow = ['[']"), &[("9: control.client.allow: ", "no pattern")]);
+    wrong(&one("role = 'read'\nalow = ['x']"), &[("9: control.client.alow: ", "did you mean `allow`?")]);
+    wrong(&format!("{curve}{}", client("a", "short", "role = 'read'")), &[("7: control.client.public_key: ", "40 characters")]);
+    wrong(&format!("{curve}{}", client("a b", KEY, "role = 'read'")), &[("6: control.client.name: ", "without blanks")]);
+    wrong(&format!("{both}{}", client("a", "0".repeat(40).as_str(), "role = 'read'")), &[("15: control.client.name: ", "already")]);
+    wrong(&format!("{both}{}", client("c", KEY, "role = 'read'")), &[("16: control.client.public_key: ", "the key of \"a\", too")]);
+    wrong(&client("a", KEY, "role = 'read'"), &[("1: control.client: ", "say [control.curve], too")]);
+    wrong("[control.curve]\n", &[("1: control.curve.secret_key_file: ", "`procmand keygen server` makes it")]);
+}
+
+#[test]
+fn doors_for_those_who_may_not_do_everything() {
+    let door = |more: &str| format!("[[control.endpoint]]\nendpoint = 'ipc:///r'\n{more}\n");
+    let config = good(&door("role = 'read'\nsocket_mode = 0o666\nsocket_group = 'users'\nallow = ['a*']"));
+    assert_eq!(config.control.endpoints.len(), 1, "the usual one stays");
+    let guarded = &config.control.guarded[0];
+    assert_eq!((guarded.endpoint.to_string(), guarded.role, guarded.socket_mode), ("ipc:///r".into(), Role::Read, Some(0o666)));
+    assert_eq!((guarded.socket_group.as_deref(), guarded.scope.to_string()), (Some("users"), "a*".into()));
+    assert!(good(&format!("[control]\nendpoints = []\n{}", door("role = 'read'"))).control.endpoints.is_empty());
+    assert_eq!(check(&door("role = 'operate'\nsocket_mode = 0o666")).unwrap().warnings.len(), 1, "everybody may operate");
+
+    wrong(&door(""), &[("1: control.endpoint.role: ", "missing")]);
+    wrong("[[control.endpoint]]\nrole = 'read'", &[("1: control.endpoint.endpoint: ", "say where")]);
+    wrong(&format!("{}{}", door("role = 'read'"), door("role = 'admin'")), &[("1: control.endpoint: ", "said twice")]);
+    wrong(&format!("[events]\nendpoints = ['ipc:///r']\n{}", door("role = 'read'")), &[("2: events.endpoints: ", "already")]);
+    wrong("[[control.endpoint]]\nendpoint = 'tcp://*:1'\nrole = 'read'", &[("2: control.endpoint.endpoint: ", "say [control.curve]")]);
+    wrong(
+        "[control]\nallow_insecure_tcp = true\n[[control.endpoint]]\nendpoint = 'tcp://*:1'\nrole = 'read'\nsocket_mode = 0o600",
+        &[("4: control.endpoint.endpoint: ", "about Unix sockets")],
+    );
+}
+
+#[test]
+fn a_secret_key_that_others_can_read_is_refused() {
+    let text = "[control]\nendpoints = ['tcp://127.0.0.1:1']\n[control.curve]\nsecret_key_file = 'server.secret'\n";
+    let (dir, missing) = load(&[("main.toml", text)]);
+    let message = missing.unwrap_err().to_string();
+    assert!(message.contains("control.curve.secret_key_file: ") && message.contains("keygen"), "{message}");
+    let made = crate::access::keys::generate(&dir.path().join("server")).unwrap();
+    let main = dir.path().join("main.toml");
+    let config = Config::load(&main).unwrap().config;
+    assert_eq!(config.control.access.server.unwrap().public, made.public);
+    fs::set_permissions(&made.secret_file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(Config::load(&main).unwrap_err().to_string().contains("chmod 600"));
 }
 
 #[test]

@@ -1,33 +1,7 @@
 //! Which role each command needs. A new command does not compile until it is decided here.
 
+use crate::access::Role;
 use crate::protocol::{CommandName, ErrorCode, WireError};
-
-/// What a caller may do; each role may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Look.
-    Read,
-    /// Start, end and signal what is registered.
-    Operate,
-    /// Everything.
-    Admin,
-}
-
-impl Role {
-    /// Its word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Operate => "operate",
-            Self::Admin => "admin",
-        }
-    }
-
-    /// The one with this word.
-    pub fn of(word: &str) -> Option<Self> {
-        [Self::Read, Self::Operate, Self::Admin].into_iter().find(|role| role.as_str() == word)
-    }
-}
 
 /// The least role that may give a command.
 pub const fn needed(command: CommandName) -> Role {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::authorize::Role;
+use crate::access::Role;
 
 /// Who sent a request, as far as the transport tells.
 #[derive(Clone, Debug)]

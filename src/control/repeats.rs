@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::Name;
 use crate::protocol::envelope::RequestId;
 
-use super::authorize::Role;
+use crate::access::Role;
 
 /// Who asks, across connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

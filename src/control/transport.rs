@@ -16,9 +16,9 @@ use tokio::sync::watch;
 
 use crate::sys::readiness;
 
-use super::authorize::Role;
 use super::caller::{self, Caller};
 use super::service::Service;
+use crate::access::Role;
 
 /// Bounds of one endpoint.
 #[derive(Clone, Copy, Debug)]

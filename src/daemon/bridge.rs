@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::control::authorize::Role;
+use crate::access::Role;
 use crate::control::{Auditor, Definitions, Observer, Records, Served};
 use crate::output::{self, Watcher};
 use crate::protocol::definition::Definition;

@@ -6,6 +6,7 @@
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
 //! - [`reaper`]: orphans that came to the daemon as their subreaper;
 //! - [`crash`]: moments at which tests kill the daemon;
+//! - [`curve`]: keys, by libzmq;
 //! - [`datagram`]: messages of other processes, and who sent them;
 //! - [`inherited`]: descriptors that were handed to this process at its start;
 //! - [`signals`]: which signals reach this process;
@@ -20,6 +21,7 @@ pub mod accept;
 pub mod cgroup;
 pub mod clone;
 pub mod crash;
+pub mod curve;
 pub mod datagram;
 pub mod file;
 pub mod inherited;

@@ -1,0 +1,16 @@
+//! Who may do what: roles, sets of sub-processes, and the keys by which clients are known.
+//!
+//! - [`role`]: look, operate, administer;
+//! - [`scope`]: which sub-processes somebody may touch;
+//! - [`keys`]: CURVE keys (RFC 26 of ZeroMQ), and the files that they lie in;
+//! - [`clients`]: whoever is known by a key, with a role and a scope.
+
+pub mod clients;
+pub mod keys;
+pub mod role;
+pub mod scope;
+
+pub use clients::{Access, Client, Clients};
+pub use keys::{PublicKey, SecretKey, ServerKey};
+pub use role::Role;
+pub use scope::Scope;
