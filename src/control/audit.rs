@@ -71,7 +71,7 @@ impl Audited {
     pub(super) fn entry(self, caller: &Caller, request_id: Option<String>, error: Option<&WireError>) -> AuditEntry {
         AuditEntry {
             time: unix_seconds(SystemTime::now()),
-            principal: caller.role.as_str().to_owned(),
+            principal: caller.principal().to_owned(),
             endpoint: caller.endpoint.to_string(),
             peer: caller.peer.clone(),
             command: self.command.to_string(),

@@ -4,17 +4,30 @@ use std::sync::Arc;
 
 use crate::access::Role;
 
+use super::guard::Reach;
+
 /// Who sent a request, as far as the transport tells.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// What it may do.
     pub role: Role,
+    /// To which sub-processes.
+    pub reach: Reach,
+    /// Its name, where it is known by a key.
+    pub client: Option<Arc<str>>,
     /// Where it came in.
     pub endpoint: Arc<str>,
     /// Where it is: an IP address, or `uid=… gid=… pid=…` of a Unix socket's peer.
     pub peer: Option<String>,
     /// The routing id that it gave itself, which it has again when it connects anew. libzmq makes one up for who has none, for one connection only.
     pub identity: Option<Vec<u8>>,
+}
+
+impl Caller {
+    /// What the audit trail calls it: its name, or else its role.
+    pub fn principal(&self) -> &str {
+        self.client.as_deref().unwrap_or(self.role.as_str())
+    }
 }
 
 /// The routing id if the client said it itself: those that libzmq makes up begin with a zero byte, which no other may (zmq_setsockopt(3)).

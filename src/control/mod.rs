@@ -6,6 +6,7 @@
 //! - [`repeats`]: what was asked before, pure; `once`: nothing of that is done twice;
 //! - [`upkeep`]: what only the daemon itself can do;
 //! - [`authorize`]: which role each command needs;
+//! - [`guard`]: who gets in at an endpoint, and what for; [`zap`]: who has a key; `reach`: which sub-processes a command touches;
 //! - [`caller`]: who asks; [`audit`]: who had what changed, and the answer of `audit`;
 //! - [`refusals`]: every error of the rooms below, translated once into the protocol's codes.
 
@@ -13,19 +14,24 @@ pub mod answers;
 pub mod audit;
 pub mod authorize;
 pub mod caller;
+pub mod guard;
 mod logs;
 mod once;
 pub mod publisher;
+mod reach;
 pub mod refusals;
 pub mod repeats;
 pub mod service;
 pub mod transport;
 pub mod upkeep;
+pub mod zap;
 
 pub use audit::Auditor;
 pub use caller::Caller;
+pub use guard::Guard;
 pub use once::{Journal, Known};
 pub use publisher::Publisher;
 pub use service::{Answer, Identity, Neighbours, Observer, Records, Served, Service};
 pub use transport::{BindError, Bound, Limits};
 pub use upkeep::{Definitions, Upkeep};
+pub use zap::Doorkeeper;

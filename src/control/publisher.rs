@@ -1,18 +1,23 @@
-//! One PUB socket, bound to every events endpoint.
+//! One PUB socket, bound to every events endpoint, and another one to those under keys.
 //!
 //! It never blocks: what a subscriber does not read waits in a queue of its own, and is lost to that subscriber alone once the queue is full. The
 //! sequence has no gaps, so who loses something notices, and asks for it with the command `events`.
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use crate::access::Access;
 
 use crate::protocol::codec::encode_event;
 use crate::protocol::event::Event;
 use crate::sys::readiness;
 
-use super::transport::{BindError, LINGER, PUBLISH, bind, uninterrupted};
+use super::guard::Guard;
+use super::transport::{BindError, LINGER, PUBLISH, bind, retry, uninterrupted};
 
 /// Events that wait for one subscriber to read them: as many as can be replayed.
 const UNREAD_EVENTS: i32 = 4096;
@@ -21,32 +26,55 @@ const MAX_SUBSCRIPTION: i64 = 1024;
 
 /// A socket that publishes.
 pub struct Publisher {
+    context: zmq::Context,
+    /// For whoever reaches its endpoints.
+    open: One,
+    /// For those who have a key.
+    keyed: Option<One>,
+}
+
+/// One PUB socket, and where it is bound.
+struct One {
     socket: zmq::Socket,
-    /// Where it is, wildcards resolved.
+    /// Wildcards resolved.
     endpoints: Vec<String>,
+    guard: Guard,
+}
+
+impl One {
+    fn new(context: &zmq::Context, guard: Guard) -> zmq::Result<Self> {
+        let socket = context.socket(zmq::PUB)?;
+        // What is on its way is not for whoever has lost its key meanwhile.
+        socket.set_linger(if guard.keys().is_some() { 0 } else { LINGER })?;
+        socket.set_sndhwm(UNREAD_EVENTS)?;
+        socket.set_maxmsgsize(MAX_SUBSCRIPTION)?;
+        guard.prepare(&socket)?;
+        Ok(Self { socket, endpoints: Vec::new(), guard })
+    }
+
+    fn bind(&mut self, endpoint: &str) -> zmq::Result<()> {
+        let resolved = bind(&self.socket, endpoint)?;
+        self.endpoints.push(resolved);
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Publisher").field("endpoints", &self.endpoints).finish_non_exhaustive()
+        f.debug_struct("Publisher").field("endpoints", &self.endpoints()).finish_non_exhaustive()
     }
 }
 
 impl Publisher {
-    /// One without endpoints: nobody can subscribe yet.
+    /// One without endpoints: nobody can subscribe yet. With keys, those of TCP are for known clients alone.
     ///
     /// # Errors
     /// libzmq refuses a socket (descriptors used up).
-    pub fn new(context: &zmq::Context) -> Result<Self, BindError> {
-        let open = || -> zmq::Result<zmq::Socket> {
-            let socket = context.socket(zmq::PUB)?;
-            socket.set_linger(LINGER)?;
-            socket.set_sndhwm(UNREAD_EVENTS)?;
-            socket.set_maxmsgsize(MAX_SUBSCRIPTION)?;
-            Ok(socket)
-        };
-        let socket = open().map_err(|error| BindError::new(PUBLISH, "any endpoint", error))?;
-        Ok(Self { socket, endpoints: Vec::new() })
+    pub fn new(context: &zmq::Context, keys: Option<watch::Receiver<Arc<Access>>>) -> Result<Self, BindError> {
+        let refused = |error| BindError::new(PUBLISH, "any endpoint", error);
+        let open = One::new(context, Guard::none()).map_err(refused)?;
+        let keyed = keys.map(|keys| One::new(context, Guard::none().by_keys(keys))).transpose().map_err(refused)?;
+        Ok(Self { context: context.clone(), open, keyed })
     }
 
     /// Opens one endpoint more.
@@ -54,14 +82,13 @@ impl Publisher {
     /// # Errors
     /// It is taken, or not of this host.
     pub fn bind(&mut self, endpoint: &str) -> Result<(), BindError> {
-        let resolved = bind(&self.socket, endpoint).map_err(|error| BindError::new(PUBLISH, endpoint, error))?;
-        self.endpoints.push(resolved);
-        Ok(())
+        let one = self.keyed.as_mut().filter(|_| endpoint.starts_with("tcp://")).unwrap_or(&mut self.open);
+        one.bind(endpoint).map_err(|error| BindError::new(PUBLISH, endpoint, error))
     }
 
-    /// Where it is, wildcards resolved.
-    pub fn endpoints(&self) -> &[String] {
-        &self.endpoints
+    /// Where it is, wildcards resolved: those that are open first.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.open.endpoints.iter().chain(self.keyed.iter().flat_map(|keyed| &keyed.endpoints)).cloned().collect()
     }
 
     /// Ready to publish in the runtime that this is called in.
@@ -69,15 +96,49 @@ impl Publisher {
     /// # Errors
     /// The operating system refuses to watch its descriptor.
     pub fn open(self) -> io::Result<Publishing> {
-        let signal = readiness::watch_duplicate(self.socket.get_fd().map_err(io::Error::from)?)?;
-        Ok(Publishing { socket: self.socket, signal })
+        let Self { context, open, keyed } = self;
+        // Without an endpoint nobody is there to be told, or to be cut off.
+        let keyed = keyed.filter(|keyed| !keyed.endpoints.is_empty()).map(Watched::of).transpose()?;
+        let known = keyed.as_ref().and_then(|keyed| Some(keyed.one.guard.keys()?.borrow().clone())).unwrap_or_default();
+        Ok(Publishing { context, open: Watched::of(open)?, keyed, known })
+    }
+}
+
+/// A socket whose subscribers are attended to.
+struct Watched {
+    one: One,
+    signal: AsyncFd<OwnedFd>,
+}
+
+impl Watched {
+    fn of(one: One) -> io::Result<Self> {
+        let signal = readiness::watch_duplicate(one.socket.get_fd().map_err(io::Error::from)?)?;
+        Ok(Self { one, signal })
+    }
+
+    fn publish(&self, topic: &[u8], frame: &[u8]) {
+        let sent = uninterrupted(|| self.one.socket.send(topic, zmq::SNDMORE | zmq::DONTWAIT))
+            .and_then(|()| uninterrupted(|| self.one.socket.send(frame, zmq::DONTWAIT)));
+        if let Err(error) = sent {
+            tracing::error!(%error, "cannot publish an event");
+        }
+    }
+
+    async fn tend(&mut self) -> io::Result<std::convert::Infallible> {
+        loop {
+            self.signal.readable().await?.clear_ready();
+            uninterrupted(|| self.one.socket.get_events()).map_err(io::Error::from)?;
+        }
     }
 }
 
 /// A socket that publishes in the runtime. Dropped, it goes on handing over what was published for as long as it lingers.
 pub struct Publishing {
-    socket: zmq::Socket,
-    signal: AsyncFd<OwnedFd>,
+    context: zmq::Context,
+    open: Watched,
+    keyed: Option<Watched>,
+    /// Who could get in when `keyed` was opened.
+    known: Arc<Access>,
 }
 
 impl std::fmt::Debug for Publishing {
@@ -95,18 +156,51 @@ impl Publishing {
             Err(error) => return tracing::error!(%error, "cannot encode an event"),
         };
         let topic = event.topic().to_string();
-        let sent = uninterrupted(|| self.socket.send(topic.as_bytes(), zmq::SNDMORE | zmq::DONTWAIT))
-            .and_then(|()| uninterrupted(|| self.socket.send(&frame[..], zmq::DONTWAIT)));
-        if let Err(error) = sent {
-            tracing::error!(%error, "cannot publish an event");
+        for watched in std::iter::once(&self.open).chain(&self.keyed) {
+            watched.publish(topic.as_bytes(), &frame);
         }
     }
 
-    /// Does what subscribers ask for, for ever: they come and go also while nothing is published, and libzmq takes note only when it is called.
+    /// Does what subscribers ask for, for ever: they come and go also while nothing is published, and libzmq takes note only when it is called. Whoever
+    /// has lost its key is cut off.
     pub async fn tend(&mut self) -> io::Result<std::convert::Infallible> {
         loop {
-            self.signal.readable().await?.clear_ready();
-            uninterrupted(|| self.socket.get_events()).map_err(io::Error::from)?;
+            let Self { open, keyed, known, .. } = self;
+            let Some(keyed) = keyed else { return open.tend().await };
+            let keys = keyed.one.guard.keys();
+            tokio::select! {
+                never = open.tend() => return never,
+                never = keyed.tend() => return never,
+                () = lost(keys, known) => {}
+            }
+            self.renew().await?;
         }
+    }
+
+    /// Opens the endpoints under keys anew: a connection ends in no other way. Whoever still has its key comes back by itself, sees the gap in the sequence,
+    /// and asks for what is missing.
+    async fn renew(&mut self) -> io::Result<()> {
+        let Some(Watched { one, .. }) = self.keyed.take() else { return Ok(()) };
+        let One { socket, endpoints, guard } = one;
+        drop(socket);
+        self.known = guard.keys().map(|keys| keys.borrow().clone()).unwrap_or_default();
+        let mut one = One::new(&self.context, guard)?;
+        for endpoint in endpoints {
+            match retry(|| one.bind(&endpoint)).await {
+                Ok(()) => tracing::info!(endpoint, "keys have changed, subscribers must come again"),
+                Err(error) => tracing::error!(endpoint, %error, "nobody can subscribe here any more; a restart of the daemon cures it"),
+            }
+        }
+        self.keyed = Some(Watched::of(one)?);
+        Ok(())
+    }
+}
+
+/// Resolves when somebody who could get in cannot any more, or by another key of the daemon only.
+async fn lost(keys: Option<watch::Receiver<Arc<Access>>>, known: &Access) {
+    let Some(mut keys) = keys else { return std::future::pending().await };
+    let is_lost = |now: &Arc<Access>| known.clients.any_missing_in(&now.clients) || known.server != now.server;
+    if keys.wait_for(is_lost).await.is_err() {
+        std::future::pending().await
     }
 }

@@ -15,7 +15,7 @@ use crate::protocol::envelope::RequestId;
 use crate::protocol::event::Event;
 use crate::protocol::reply::{AuditEntry, Capabilities, PastRun, Replay};
 use crate::protocol::request::Command;
-use crate::protocol::{CommandName, Name, WireError};
+use crate::protocol::{CommandName, ErrorCode, Name, WireError};
 use crate::status::Monitor;
 use crate::supervisor::SupervisorHandle;
 
@@ -23,6 +23,7 @@ use super::audit::{Audited, Auditor};
 use super::authorize::authorize;
 use super::caller::Caller;
 use super::once::{Came, Journal, Known, Once};
+use super::reach;
 use super::refusals;
 use super::repeats::{Client, Key};
 use super::upkeep::{Definitions, Upkeep};
@@ -164,7 +165,8 @@ impl Service {
             Err((request_id, error)) => return self.refuse(Asked { request_id: request_id.as_ref(), ..asked }, &error),
         };
         let mut asked = Asked { request_id: request_id.as_ref(), ..asked };
-        if let Err(error) = authorize(caller.role, command.name()) {
+        let may = authorize(caller.role, command.name()).and_then(|()| reach::within(&caller.reach, &command, &self.supervisor));
+        if let Err(error) = may {
             return self.refuse(asked, &error);
         }
         let mut work = std::pin::pin!(async {
@@ -222,18 +224,28 @@ impl Service {
         self.refuse(Asked::now(caller), &WireError::bad_request(message))
     }
 
-    /// The reply when too many requests are in work: under the request's id, so that the client knows which one to send again.
+    /// The reply when too many requests are in work.
     pub fn answer_busy(&self, frame: &[u8], caller: &Caller) -> Vec<u8> {
-        let mut asked = Asked::now(caller);
         let message = "too many requests are in work at this endpoint; try again";
-        let error = WireError::new(crate::protocol::ErrorCode::Busy, message);
+        self.answer_unread(frame, caller, &WireError::new(ErrorCode::Busy, message))
+    }
+
+    /// The reply to a client that got in by a key, and is known no more.
+    pub fn answer_unknown(&self, frame: &[u8], caller: &Caller) -> Vec<u8> {
+        let message = "your key is known here no more; whoever looks after the daemon can enter it in [[control.client]]";
+        self.answer_unread(frame, caller, &WireError::new(ErrorCode::PermissionDenied, message))
+    }
+
+    /// A refusal of a request whatever it holds: under its id, so that the client knows which one it was.
+    fn answer_unread(&self, frame: &[u8], caller: &Caller, error: &WireError) -> Vec<u8> {
+        let mut asked = Asked::now(caller);
         if frame.len() > self.max_request_bytes {
-            return self.refuse(asked, &error);
+            return self.refuse(asked, error);
         }
         let request_id = match asked.decoded(codec::decode_request(frame)) {
             Ok(Request { request_id, .. }) | Err((request_id, _)) => request_id,
         };
-        self.refuse(Asked { request_id: request_id.as_ref(), ..asked }, &error)
+        self.refuse(Asked { request_id: request_id.as_ref(), ..asked }, error)
     }
 
     fn note(&self, asked: Asked<'_>, error: Option<&WireError>) {

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use crate::sys::readiness;
 
 use super::caller::{self, Caller};
+use super::guard::{Guard, Rights, ServerKeys, Unknown};
 use super::service::Service;
-use crate::access::Role;
 
 /// Bounds of one endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -105,12 +105,29 @@ pub(super) fn bind(socket: &zmq::Socket, endpoint: &str) -> zmq::Result<String> 
     })
 }
 
+/// How long an address may take to be free again once nobody listens there.
+const RELEASE: Duration = Duration::from_secs(2);
+/// Between two looks whether it is.
+const RELEASE_LOOK: Duration = Duration::from_millis(5);
+
+/// Does this until the address is free, or has not become so for long.
+pub(super) async fn retry<T>(mut bind: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match bind() {
+            Err(zmq::Error::EADDRINUSE) if began.elapsed() < RELEASE => tokio::time::sleep(RELEASE_LOOK).await,
+            done => return done,
+        }
+    }
+}
+
 /// A bound endpoint that does not answer yet.
 pub struct Bound {
     socket: zmq::Socket,
     /// Where it is, wildcards resolved.
     pub endpoint: String,
     limits: Limits,
+    guard: Guard,
 }
 
 impl std::fmt::Debug for Bound {
@@ -121,7 +138,7 @@ impl std::fmt::Debug for Bound {
 
 impl Bound {
     /// Opens an endpoint.
-    pub fn bind(context: &zmq::Context, endpoint: &str, limits: Limits) -> Result<Self, BindError> {
+    pub fn bind(context: &zmq::Context, endpoint: &str, limits: Limits, guard: Guard) -> Result<Self, BindError> {
         let open = || -> zmq::Result<(zmq::Socket, String)> {
             let socket = context.socket(zmq::ROUTER)?;
             socket.set_linger(LINGER)?;
@@ -131,27 +148,40 @@ impl Bound {
             socket.set_router_mandatory(true)?;
             // A client that names its socket and connects anew is served, also while its former connection has not ended yet, as one that broke may not for long.
             socket.set_router_handover(true)?;
+            guard.prepare(&socket)?;
             let resolved = bind(&socket, endpoint)?;
             Ok((socket, resolved))
         };
         let (socket, resolved) = open().map_err(|error| BindError::new(TAKE_REQUESTS, endpoint, error))?;
-        Ok(Self { socket, endpoint: resolved, limits })
+        Ok(Self { socket, endpoint: resolved, limits, guard })
     }
 
     /// Answers requests until `closing` is true; then those in work are answered, and the socket is closed.
     pub async fn serve(self, service: Arc<Service>, mut closing: watch::Receiver<bool>) -> io::Result<()> {
         let signal = readiness::watch_duplicate(self.socket.get_fd().map_err(io::Error::from)?)?;
-        let endpoint = self.endpoint.into();
-        let mut door =
-            Door { socket: self.socket, endpoint, service, limits: self.limits, in_work: FuturesUnordered::new(), of_each: HashMap::new() };
+        let mut door = Door {
+            socket: self.socket,
+            endpoint: self.endpoint.into(),
+            service,
+            limits: self.limits,
+            guard: self.guard.clone(),
+            in_work: FuturesUnordered::new(),
+            of_each: HashMap::new(),
+        };
+        let mut rekeyed = ServerKeys::of(&self.guard);
         loop {
             let emptied = door.receive_batch();
+            let mut has_other_key = false;
             tokio::select! {
                 biased;
                 Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.finish(envelope, &reply),
                 () = tokio::task::yield_now(), if !emptied => {}
                 ready = signal.readable(), if emptied => ready?.clear_ready(),
+                () = rekeyed.changed() => has_other_key = true,
                 _ = closing.wait_for(|closing| *closing) => break,
+            }
+            if has_other_key {
+                door.bind_again().await;
             }
         }
         // A client with ZMQ_IMMEDIATE drops what it has not read when its peer goes: whoever was just answered gets the time to read it, and whoever
@@ -181,6 +211,7 @@ struct Door {
     endpoint: Arc<str>,
     service: Arc<Service>,
     limits: Limits,
+    guard: Guard,
     in_work: FuturesUnordered<BoxFuture<'static, (Envelope, Vec<u8>)>>,
     /// How many of them are of which client, by its routing id.
     of_each: HashMap<Vec<u8>, usize>,
@@ -222,18 +253,38 @@ impl Door {
         }
     }
 
-    /// Who sent this message.
-    fn caller(&self, frames: &mut [zmq::Message]) -> Caller {
+    /// Who sent this message, and whether its key is known still.
+    fn caller(&self, frames: &mut [zmq::Message]) -> (Caller, bool) {
         // Of the frames, the first is the socket's own, and knows nothing of the connection; the last always came over it.
         let peer = frames.last_mut().and_then(|frame| frame.gets("Peer-Address").and_then(|address| caller::peer(&self.endpoint, address)));
         let identity = frames.first().and_then(|id| caller::said_identity(id));
-        // Who reaches the socket may command: an ipc endpoint is guarded by the permissions of its path, a TCP endpoint is bound to loopback
-        // unless the configuration insists.
-        Caller { role: Role::Admin, endpoint: self.endpoint.clone(), peer, identity }
+        let rights = self.guard.rights(frames.last_mut());
+        let is_known = rights.is_ok();
+        let Rights { role, reach, client } = rights.unwrap_or_else(|Unknown| Rights::none());
+        (Caller { role, reach, client, endpoint: self.endpoint.clone(), peer, identity }, is_known)
+    }
+
+    /// Listens with the key that the daemon has now. Whoever is connected stays so.
+    async fn bind_again(&mut self) {
+        if let Err(error) = self.socket.unbind(&self.endpoint) {
+            return tracing::error!(endpoint = %self.endpoint, %error, "clients must go on with the daemon's former key");
+        }
+        // The thread of libzmq that listens lets go of the address a moment later.
+        match retry(|| self.listen()).await {
+            Ok(()) => tracing::info!(endpoint = %self.endpoint, "clients must know the daemon by its new key from now on"),
+            Err(error) => {
+                tracing::error!(endpoint = %self.endpoint, %error, "nobody can connect any more; a restart of the daemon cures it")
+            }
+        }
+    }
+
+    fn listen(&mut self) -> zmq::Result<()> {
+        self.guard.prepare(&self.socket)?;
+        bind(&self.socket, &self.endpoint).map(drop)
     }
 
     fn take(&mut self, mut frames: Vec<zmq::Message>) {
-        let caller = self.caller(&mut frames);
+        let (caller, is_known) = self.caller(&mut frames);
         let Some(delimiter) = frames.iter().skip(1).position(|frame| frame.is_empty()).map(|at| at + 1) else {
             // Without a delimiter there is no knowing where the envelope ends; the identity alone reaches the client.
             frames.truncate(1);
@@ -253,6 +304,10 @@ impl Door {
                 return self.send(envelope, &reply);
             }
         };
+        if !is_known {
+            let reply = self.service.answer_unknown(&body, &caller);
+            return self.send(envelope, &reply);
+        }
         let client = envelope.first().map_or(&[][..], |id| &id[..]);
         let of_this = self.of_each.get(client).copied().unwrap_or(0);
         if self.in_work.len() >= self.limits.in_work || of_this >= self.limits.in_work_of_one {

@@ -8,9 +8,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
+use crate::access::Access;
 use crate::config::{Cgroup, Config, Endpoint};
 use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
-use crate::control::{BindError, Bound, Limits, Publisher};
+use crate::control::{BindError, Bound, Doorkeeper, Guard, Limits, Publisher};
 use crate::procfs::Owner;
 use crate::protocol::reply::Capabilities;
 use crate::store::{StateDir, Store};
@@ -21,7 +24,7 @@ use crate::sys::{probe, reaper, signals};
 
 use super::exit::StartError;
 use super::handover::{self, LOCK, METRICS};
-use super::sockets::{SocketFile, bind_ipc};
+use super::sockets::{Permissions, SocketFile, bind_ipc};
 
 /// A daemon that holds all it needs and has started nothing.
 pub struct Prepared {
@@ -32,6 +35,9 @@ pub struct Prepared {
     pub(super) kept: HashMap<String, OwnedFd>,
     pub(super) bound: Vec<Bound>,
     pub(super) publisher: Publisher,
+    /// Who gets in by TCP, where that takes a key; and who is asked.
+    pub(super) access: watch::Sender<Arc<Access>>,
+    pub(super) doorkeeper: Option<Doorkeeper>,
     pub(super) metrics: Option<(TcpListener, SocketAddr)>,
     /// What this process was started with, and what its children get.
     pub(super) nofile: Option<Nofile>,
@@ -89,24 +95,46 @@ impl Prepared {
         let limits = Limits::new(config.control.max_request_bytes);
         let mut bound = Vec::new();
         let mut socket_files = Vec::new();
-        for endpoint in &config.control.endpoints {
+        let (access, seen) = watch::channel(Arc::new(config.control.access.clone()));
+        let keys = config.control.access.server.is_some().then_some(seen);
+        // libzmq asks nobody whose endpoint was there before.
+        let doorkeeper = keys.clone().map(|keys| Doorkeeper::stand(&context, keys)).transpose()?;
+        let everybody = config.control.endpoints.iter().map(|endpoint| (endpoint, Guard::none(), None));
+        let some = config.control.guarded.iter().map(|guarded| {
+            (
+                &guarded.endpoint,
+                Guard::within(guarded.role, guarded.scope.clone()),
+                Some((guarded.socket_mode, guarded.socket_group.as_deref())),
+            )
+        });
+        for (endpoint, guard, permissions) in everybody.chain(some) {
             match endpoint {
                 Endpoint::Ipc(path) => {
-                    let bind = |endpoint: &str| Bound::bind(&context, endpoint, limits);
-                    let (socket, file) = bind_ipc(path, &config.control, TAKE_REQUESTS, bind)?;
+                    let (mode, group) = permissions.unwrap_or_default();
+                    let permissions = Permissions {
+                        mode: mode.unwrap_or(config.control.socket_mode),
+                        group: group.or(config.control.socket_group.as_deref()),
+                    };
+                    let bind = |endpoint: &str| Bound::bind(&context, endpoint, limits, guard.clone());
+                    let (socket, file) = bind_ipc(path, permissions, TAKE_REQUESTS, bind)?;
                     bound.push(socket);
                     socket_files.push(file);
                 }
                 Endpoint::Tcp { .. } => {
-                    bound.push(same_port(&ports, endpoint, |endpoint| Bound::bind(&context, endpoint, limits))?);
+                    let guard = match &keys {
+                        Some(keys) => guard.by_keys(keys.clone()),
+                        None => guard,
+                    };
+                    bound.push(same_port(&ports, endpoint, |endpoint| Bound::bind(&context, endpoint, limits, guard.clone()))?);
                 }
             }
         }
-        let mut publisher = Publisher::new(&context)?;
+        let mut publisher = Publisher::new(&context, keys)?;
         for endpoint in &config.events.endpoints {
             match endpoint {
                 Endpoint::Ipc(path) => {
-                    let ((), file) = bind_ipc(path, &config.control, PUBLISH, |endpoint| publisher.bind(endpoint))?;
+                    let permissions = Permissions { mode: config.events.socket_mode, group: config.events.socket_group.as_deref() };
+                    let ((), file) = bind_ipc(path, permissions, PUBLISH, |endpoint| publisher.bind(endpoint))?;
                     socket_files.push(file);
                 }
                 Endpoint::Tcp { .. } => same_port(&ports, endpoint, |endpoint| publisher.bind(endpoint))?,
@@ -136,6 +164,8 @@ impl Prepared {
             kept,
             bound,
             publisher,
+            access,
+            doorkeeper,
             metrics,
             nofile,
             nofile_of_children,

@@ -97,6 +97,8 @@ impl Prepared {
             kept,
             bound,
             publisher,
+            access,
+            doorkeeper,
             metrics,
             nofile,
             nofile_of_children,
@@ -177,8 +179,13 @@ impl Prepared {
             doors.spawn(http::serve(listener, Arc::new(exporter), readiness_seen, shutdown));
         }
         let said = |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut ports = handover::port_names(said(&config.control.endpoints).into_iter(), bound.iter().map(|bound| &bound.endpoint));
-        ports.extend(handover::port_names(said(&config.events.endpoints).into_iter(), publisher.endpoints().iter()));
+        let guarded: Vec<_> = config.control.guarded.iter().map(|guarded| guarded.endpoint.clone()).collect();
+        let control = said(&config.control.endpoints).into_iter().chain(said(&guarded));
+        let mut ports = handover::port_names(control, bound.iter().map(|bound| &bound.endpoint));
+        // Those of TCP are in the order of the file, also where others are open.
+        let is_tcp = |endpoint: &&String| endpoint.starts_with("tcp://");
+        let (events, published) = (said(&config.events.endpoints), publisher.endpoints());
+        ports.extend(handover::port_names(events.into_iter().filter(|endpoint| is_tcp(&endpoint)), published.iter().filter(is_tcp)));
         let endpoints: Vec<String> = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let identity = Identity {
             uuid,
@@ -186,12 +193,21 @@ impl Prepared {
             started_at: unix_seconds(SystemTime::now()),
             hostname: sysinfo::System::host_name().unwrap_or_default(),
             endpoints: endpoints.clone(),
-            events_endpoints: publisher.endpoints().to_vec(),
+            events_endpoints: published,
             metrics_endpoint: metrics_endpoint.clone(),
             capabilities,
         };
         let publishing = publisher.open().map_err(system("cannot watch the socket of events"))?;
         doors.spawn(publish(feed, publishing, closing_seen.clone()));
+        if let Some(doorkeeper) = doorkeeper {
+            let (telemetry, closing) = (telemetry.clone(), closing_seen.clone());
+            doors.spawn(async move {
+                let refused = Arc::new(move |_: &str| telemetry.emit(Event::StrangerRefused));
+                if let Err(error) = doorkeeper.serve(refused, closing).await {
+                    tracing::error!(%error, "nobody can connect by TCP any more");
+                }
+            });
+        }
         let configured = supervisor.register(std::mem::take(&mut config.processes), false).await.map_err(StartError::Register)?;
         supervisor.are_of_file(configured.iter().map(SubProcessHandle::name));
         let definitions = still_defined(std::mem::take(&mut recovered.definitions), &recovered.runs, &store);
@@ -254,7 +270,7 @@ impl Prepared {
         let mut membership = config.cgse.as_ref().map(|cgse| Membership::begin(cgse, &owner, &identity, telemetry.clone()));
         let (readiness_seen, spawner_too, store_too, told) =
             (readiness.subscribe(), spawner.clone(), store.clone(), service_manager.clone());
-        let keeper = Keeper::new(supervisor.clone(), config, readiness_seen, spawner_too, reaped.clone(), store_too, told);
+        let keeper = Keeper::new(supervisor.clone(), config, access, readiness_seen, spawner_too, reaped.clone(), store_too, told);
         if let Some(membership) = &membership {
             keeper.watch_registry(membership.standing.clone());
         }

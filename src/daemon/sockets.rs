@@ -9,8 +9,16 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Group, chown};
 
-use crate::config::Control;
 use crate::control::BindError;
+
+/// Who may use a socket file.
+#[derive(Clone, Copy, Debug)]
+pub struct Permissions<'a> {
+    /// Its bits.
+    pub mode: u32,
+    /// Its group; `None` leaves the daemon's own.
+    pub group: Option<&'a str>,
+}
 
 /// A socket file of ours, removed when dropped.
 #[derive(Debug)]
@@ -27,7 +35,7 @@ impl Drop for SocketFile {
 /// is set. `purpose` is that of a [`BindError`].
 pub fn bind_ipc<T>(
     path: &Path,
-    control: &Control,
+    permissions: Permissions<'_>,
     purpose: &'static str,
     bind: impl FnOnce(&str) -> Result<T, BindError>,
 ) -> Result<(T, SocketFile), BindError> {
@@ -39,19 +47,19 @@ pub fn bind_ipc<T>(
     umask(before);
     let bound = bound?;
     let file = SocketFile(path.to_owned());
-    let group = control.socket_group.as_deref().map(find_group).transpose().map_err(&refused)?;
+    let group = permissions.group.map(find_group).transpose().map_err(&refused)?;
     if let Some(group) = &group {
         chown(path, None, Some(group.gid)).map_err(|error| refused(format!("cannot give it to the group {:?}: {error}", group.name)))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(control.socket_mode))
-        .map_err(|error| refused(format!("cannot set its mode to {:o}: {error}", control.socket_mode)))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(permissions.mode))
+        .map_err(|error| refused(format!("cannot set its mode to {:o}: {error}", permissions.mode)))?;
     Ok((bound, file))
 }
 
 fn find_group(name: &str) -> Result<Group, String> {
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(group),
-        Ok(None) => Err(format!("there is no group {name:?} (control.socket_group)")),
+        Ok(None) => Err(format!("there is no group {name:?} (socket_group)")),
         Err(error) => Err(format!("cannot look up the group {name:?}: {error}")),
     }
 }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Notify, watch};
 
+use crate::access::Access;
 use crate::cgse::Standing;
 use crate::config::{Config, ConfigErrors, Loaded};
 use crate::control::{Upkeep, refusals};
@@ -34,6 +35,8 @@ struct Kept {
     supervisor: SupervisorHandle,
     /// What the daemon was started with. Its definitions are the supervisor's by now.
     config: Config,
+    /// Who gets in by TCP, as the file says it now.
+    access: watch::Sender<Arc<Access>>,
     /// A service manager that waits for the first readiness is told nothing else before.
     readiness: watch::Receiver<Readiness>,
     /// One reload follows the other, reading included: what was read first is put in place first.
@@ -57,6 +60,7 @@ impl Keeper {
     pub fn new(
         supervisor: SupervisorHandle,
         config: Config,
+        access: watch::Sender<Arc<Access>>,
         readiness: watch::Receiver<Readiness>,
         spawner: Spawner,
         reaped: Arc<Notify>,
@@ -67,6 +71,7 @@ impl Keeper {
         Self(Arc::new(Kept {
             supervisor,
             config,
+            access,
             readiness,
             turn,
             successor,
@@ -125,8 +130,17 @@ impl Keeper {
         let Loaded { config, warnings } =
             read.map_err(|_| refusals::internal("reading the configuration failed half-way"))?.map_err(mistaken)?;
         let ignored: Vec<String> = kept.config.fixed_differences(&config).into_iter().map(str::to_owned).collect();
+        let access = config.control.access;
         let replaced = kept.supervisor.reload(config.processes, dry_run).await.map_err(refusals::reload)?;
         if !dry_run {
+            // Whether there are keys at all is decided at start.
+            if access.server.is_some() == kept.config.control.access.server.is_some() {
+                kept.access.send_if_modified(|known| {
+                    let is_news = **known != access;
+                    *known = Arc::new(access);
+                    is_news
+                });
+            }
             for warning in &warnings {
                 tracing::warn!("{warning}");
             }

@@ -72,6 +72,8 @@ pub enum Event<'a> {
         /// Its exit code, or −N when signal N ended it.
         status: i32,
     },
+    /// Somebody without a key that is known was refused at a TCP endpoint.
+    StrangerRefused,
     /// A request was answered.
     RequestServed {
         /// What was asked; `None` where that could not be read.
@@ -240,6 +242,8 @@ pub(super) fn log(event: &Event<'_>) {
             tracing::warn!(target: target::PROCESS, name = name.as_str(), times, last, why, "scheduled times passed without a start");
         }
         Event::OrphanReaped { pid, status } => tracing::debug!(target: target::PROCESS, pid, status, "orphan reaped"),
+        // The doorkeeper tells of some, with their addresses.
+        Event::StrangerRefused => {}
         Event::RequestServed { command, error, duration, request_id } => {
             let code = error.map(|error| error.code);
             macro_rules! line {

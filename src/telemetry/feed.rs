@@ -120,6 +120,7 @@ impl Feed {
             }
             // Too many, or of no interest to who operates sub-processes; log and metrics have them.
             event::Event::OrphanReaped { .. }
+            | event::Event::StrangerRefused
             | event::Event::RequestServed { .. }
             | event::Event::LogRotated { .. }
             | event::Event::LogDropped { .. }

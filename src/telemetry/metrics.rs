@@ -47,6 +47,7 @@ struct Own {
     refresh_duration: Histogram,
     zombies: IntGauge,
     orphans_reaped: IntCounter,
+    strangers_refused: IntCounter,
     log_rotations: IntCounter,
     log_dropped: IntCounter,
     log_disk_full: IntGauge,
@@ -107,6 +108,8 @@ impl Own {
         )?;
         let zombies = IntGauge::new("procman_zombies", "Zombies on the host at the last refresh")?;
         let orphans_reaped = IntCounter::new("procman_orphans_reaped_total", "Orphaned processes that the daemon reaped")?;
+        let strangers_refused =
+            IntCounter::new("procman_strangers_refused_total", "Connections to TCP endpoints that were refused for want of a known key")?;
         let log_rotations = IntCounter::new("procman_log_rotations_total", "Parts that were rotated out of the logs of sub-processes")?;
         let log_dropped =
             IntCounter::new("procman_log_dropped_bytes_total", "Output that was given up because it came too fast or the disk was full")?;
@@ -133,6 +136,7 @@ impl Own {
         registry.register(Box::new(refresh_duration.clone()))?;
         registry.register(Box::new(zombies.clone()))?;
         registry.register(Box::new(orphans_reaped.clone()))?;
+        registry.register(Box::new(strangers_refused.clone()))?;
         registry.register(Box::new(log_rotations.clone()))?;
         registry.register(Box::new(log_dropped.clone()))?;
         registry.register(Box::new(log_disk_full.clone()))?;
@@ -143,6 +147,7 @@ impl Own {
             refresh_duration,
             zombies,
             orphans_reaped,
+            strangers_refused,
             log_rotations,
             log_dropped,
             log_disk_full,
@@ -164,6 +169,7 @@ impl Own {
                 self.zombies.set(i64::try_from(zombies).unwrap_or(i64::MAX));
             }
             Event::OrphanReaped { .. } => self.orphans_reaped.inc(),
+            Event::StrangerRefused => self.strangers_refused.inc(),
             Event::LogRotated { parts, .. } => self.log_rotations.inc_by(parts),
             Event::LogDropped { bytes, .. } => self.log_dropped.inc_by(bytes),
             Event::Recovered { adopted, ended, lost, remnants, took: _ } => {
