@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`protocol`] | the words both sides say | nobody |
 //! | [`sys`] | system calls, the only `unsafe` | nobody |
+//! | [`access`] | who may do what: roles, scopes, keys | `sys::curve` |
 //! | [`procfs`] | reading `/proc`: processes, their trees | nobody |
 //! | [`host`] | questions about the whole host | `procfs` |
 //! | [`status`] | living status of processes | `procfs`, `sys` |
@@ -15,11 +16,11 @@
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys`, `cgse` |
 //! | [`cgse`] | the service registry of CGSE | `sys` |
 //! | [`store`] | what must outlive the daemon | `sys::crash` |
-//! | [`config`] | the configuration file | `subprocess::spec`, `supervisor::order` |
+//! | [`config`] | the configuration file | `access`, `subprocess::spec`, `supervisor::order` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |
-//! | [`control`] | the ZeroMQ door | `supervisor`, `subprocess`, `status`, `host`, `procfs`, `sys`, `output` |
+//! | [`control`] | the ZeroMQ door | `access`, `supervisor`, `subprocess`, `status`, `host`, `procfs`, `sys`, `output` |
 //! | [`daemon`] | wires them together | all of them but `client` |
-//! | [`client`] | the client and its command line | `protocol`, `config` |
+//! | [`client`] | the client and its command line | `access`, `protocol`, `config` |
 //!
 //! Everybody may know `protocol`. Lower rooms hand effects and events up and never call up. A test reads the `use` lines and holds this.
 //!

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use procman::access::keys::{self, Generated, KeyFileError};
 use procman::config::{Config, Loaded};
 use procman::daemon::unit::{self, UnitError};
 use procman::daemon::{ExitReason, Prepared, StartError, kept, prepare};
@@ -14,8 +15,10 @@ use procman::telemetry::{LogFormat, Telemetry, logging};
 ///
 /// Takes commands over ZeroMQ (see procmanctl), keeps the status of each sub-process and serves it to Prometheus.
 #[derive(Debug, Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    task: Option<Task>,
     /// Configuration file; without it /etc/procman/procmand.toml for root and ~/.config/procman/procmand.toml for others, if it is there
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -34,6 +37,20 @@ struct Arguments {
     /// How log lines look, on standard error: text or json
     #[arg(long, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
+}
+
+/// What it does instead of supervising.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Make a pair of CURVE keys, BASE.secret (mode 0600) and BASE.public: one for the daemon, one for each client that comes by TCP
+    ///
+    /// The daemon's secret key is named in control.curve.secret_key_file, and clients need to know its public one. Of a client, the public key is
+    /// entered in a [[control.client]] of the daemon's configuration, and the secret one stays with it. Files that are there are kept.
+    Keygen {
+        /// Path and name of the two files, without the endings
+        #[arg(value_name = "BASE")]
+        base: PathBuf,
+    },
 }
 
 const AFTER_HELP: &str = "\
@@ -65,6 +82,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitReason::Done.into(),
         Err(Failure::Logging(error)) => fail(&error.to_string(), ExitReason::Usage),
+        Err(Failure::Keys(error)) => fail(&error.to_string(), ExitReason::Failure),
         Err(Failure::Unit(error)) => fail(&error.to_string(), ExitReason::Failure),
         Err(Failure::Start(error)) => fail(&error.to_string(), error.reason()),
     }
@@ -74,6 +92,7 @@ enum Failure {
     Logging(logging::LoggingError),
     Start(StartError),
     Unit(UnitError),
+    Keys(KeyFileError),
 }
 
 impl<E: Into<StartError>> From<E> for Failure {
@@ -95,6 +114,13 @@ fn fail(message: &str, reason: ExitReason) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(Task::Keygen { base }) = &arguments.task {
+        let Generated { secret_file, public_file, public } = keys::generate(base).map_err(Failure::Keys)?;
+        let said = format!("{public}\n");
+        drop(std::io::stdout().write_all(said.as_bytes()));
+        say(&format!("the secret key is in {}, this public one in {}, too", secret_file.display(), public_file.display()));
+        return Ok(());
+    }
     if let Some(unit) = &arguments.exec_stop {
         return unit::exec_stop(unit).map_err(Failure::Unit);
     }

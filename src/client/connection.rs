@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ValueError, UnitDeserializer};
 
 use super::endpoint::Endpoint;
-use super::error::ClientError;
+use super::error::{ClientError, Refusal};
+use super::peer::Peer;
 use super::probe::{Target, probe};
 use crate::protocol::codec;
 use crate::protocol::envelope::{Reply, RequestId};
@@ -33,6 +34,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a reply may still come in after the monitor has said that the peer is gone: libzmq hands over what it read before it tells the monitor.
 const LAST_WORDS_MS: i64 = 50;
+
+/// What the monitor tells of.
+const WATCHED: [zmq::SocketEvent; 3] =
+    [zmq::SocketEvent::DISCONNECTED, zmq::SocketEvent::HANDSHAKE_FAILED_AUTH, zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL];
 
 /// How a [`Client`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +56,7 @@ impl Default for ClientOptions {
 /// A connection to one daemon. It stays usable after every error.
 pub struct Client {
     context: zmq::Context,
-    endpoint: Endpoint,
+    peer: Peer,
     options: ClientOptions,
     /// By which the daemon knows a request that comes again over another connection.
     name: Name,
@@ -66,19 +71,27 @@ struct Link {
 }
 
 impl Client {
+    /// Connects without keys, and tells at once when nobody listens there.
+    ///
+    /// # Errors
+    /// As for [`Self::connect_to`].
+    pub fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, ClientError> {
+        Self::connect_to(&Peer::open(endpoint.clone()), options)
+    }
+
     /// Connects, and tells at once when nobody listens there.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`], or [`ClientError::Socket`] where libzmq refuses a socket.
-    pub fn connect(endpoint: &Endpoint, options: ClientOptions) -> Result<Self, ClientError> {
-        let mut client = Self { context: zmq::Context::new(), endpoint: endpoint.clone(), options, name: random_name()?, link: None };
+    pub fn connect_to(peer: &Peer, options: ClientOptions) -> Result<Self, ClientError> {
+        let mut client = Self { context: zmq::Context::new(), peer: peer.clone(), options, name: random_name()?, link: None };
         client.link = Some(client.open(options.timeout)?);
         Ok(client)
     }
 
-    /// Where it is connected to.
-    pub const fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+    /// What it is connected to.
+    pub const fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Changes how long the next requests may take.
@@ -120,7 +133,7 @@ impl Client {
             }
             other => other?,
         };
-        Answer { endpoint: self.endpoint.clone(), frame: answer }.checked(&id)
+        Answer { endpoint: self.peer.endpoint.clone(), frame: answer }.checked(&id)
     }
 
     /// Sends one frame and waits for one, over the connection that there is, or a new one.
@@ -144,9 +157,9 @@ impl Client {
 
     /// Probes and connects; the greeting comes later.
     fn open(&self, limit: Duration) -> Result<Link, ClientError> {
-        let target = probe(&self.endpoint, limit.min(CONNECT_LIMIT))
-            .map_err(|source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source })?;
-        Link::open(&self.context, &target)
+        let target = probe(&self.peer.endpoint, limit.min(CONNECT_LIMIT))
+            .map_err(|source| ClientError::Unreachable { endpoint: self.peer.endpoint.clone(), source })?;
+        Link::open(&self.context, &self.peer, &target)
             .map_err(|source| ClientError::Socket { operation: "open a ZeroMQ socket", source: source.into() })
     }
 
@@ -154,21 +167,30 @@ impl Client {
     fn exchange(&self, link: &Link, frame: Vec<u8>, start: Instant) -> Result<Vec<u8>, ClientError> {
         // A time-out beyond the clock's end is as good as the longest time the protocol knows.
         let deadline = start.checked_add(self.options.timeout).unwrap_or(start + Duration::from_secs(MAX_SECONDS as u64));
-        let late = |greeted| ClientError::Timeout { endpoint: self.endpoint.clone(), waited: start.elapsed(), greeted };
+        let late = |greeted| ClientError::Timeout { endpoint: self.peer.endpoint.clone(), waited: start.elapsed(), greeted };
         let broken = |operation| move |error: zmq::Error| ClientError::Socket { operation, source: error.into() };
 
         // With ZMQ_IMMEDIATE the socket takes a message only once the greeting is over.
         let greeted_by = deadline.min(Instant::now() + CONNECT_LIMIT);
-        let mut items = [link.socket.as_poll_item(zmq::POLLOUT)];
-        if !poll_until(&mut items, greeted_by).map_err(broken("wait for the daemon's greeting"))? {
-            return Err(late(false));
+        loop {
+            let mut items = [link.socket.as_poll_item(zmq::POLLOUT), link.monitor.as_poll_item(zmq::POLLIN)];
+            if !poll_until(&mut items, greeted_by).map_err(broken("wait for the daemon's greeting"))? {
+                return Err(late(false));
+            }
+            if items[0].is_writable() {
+                break;
+            }
+            if let (_, Some(refusal)) = link.news() {
+                let keys = self.peer.keys.as_ref().filter(|_| self.peer.is_encrypted()).map(|keys| keys.public.to_string());
+                return Err(ClientError::KeyRefused { endpoint: self.peer.endpoint.clone(), refusal, key: keys });
+            }
         }
         match link.socket.send(frame, zmq::DONTWAIT) {
             Ok(()) => {}
             // Lost between the poll and the send.
             Err(zmq::Error::EAGAIN) => {
                 let source = io::ErrorKind::ConnectionReset.into();
-                return Err(ClientError::Unreachable { endpoint: self.endpoint.clone(), source });
+                return Err(ClientError::Unreachable { endpoint: self.peer.endpoint.clone(), source });
             }
             Err(error) => return Err(broken("send the request")(error)),
         }
@@ -179,7 +201,7 @@ impl Client {
             }
             let gone = !items[0].is_readable() && link.peer_is_gone();
             if gone && link.socket.poll(zmq::POLLIN, LAST_WORDS_MS).unwrap_or(0) == 0 {
-                return Err(ClientError::Disconnected { endpoint: self.endpoint.clone() });
+                return Err(ClientError::Disconnected { endpoint: self.peer.endpoint.clone() });
             }
             match link.socket.recv_multipart(zmq::DONTWAIT) {
                 Ok(mut frames) => match (frames.pop(), frames.is_empty()) {
@@ -193,18 +215,19 @@ impl Client {
     }
 
     fn protocol(&self, what: &dyn std::fmt::Display) -> ClientError {
-        ClientError::Protocol { endpoint: self.endpoint.clone(), what: what.to_string() }
+        ClientError::Protocol { endpoint: self.peer.endpoint.clone(), what: what.to_string() }
     }
 }
 
 impl Link {
-    fn open(context: &zmq::Context, target: &Target) -> zmq::Result<Self> {
+    fn open(context: &zmq::Context, peer: &Peer, target: &Target) -> zmq::Result<Self> {
         let socket = context.socket(zmq::REQ)?;
         socket.set_linger(0)?;
         socket.set_immediate(true)?;
         socket.set_ipv6(target.ipv6)?;
+        peer.prepare(&socket)?;
         let watch = format!("inproc://monitor-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        socket.monitor(&watch, i32::from(zmq::SocketEvent::DISCONNECTED.to_raw()))?;
+        socket.monitor(&watch, WATCHED.iter().fold(0, |all, event| all | i32::from(event.to_raw())))?;
         let monitor = context.socket(zmq::PAIR)?;
         monitor.set_linger(0)?;
         monitor.connect(&watch)?;
@@ -212,13 +235,24 @@ impl Link {
         Ok(Self { socket, monitor })
     }
 
-    /// Whether the monitor has told of a lost connection; it tells of nothing else.
+    /// Whether the monitor has told of a lost connection.
     fn peer_is_gone(&self) -> bool {
-        let mut gone = false;
-        while self.monitor.recv_multipart(zmq::DONTWAIT).is_ok() {
-            gone = true;
+        self.news().0
+    }
+
+    /// Whether the connection was lost, and why it did not come about, as far as the monitor has told. It is a 16-bit number and a 32-bit one, in the order
+    /// of this machine (zmq_socket_monitor(3)).
+    fn news(&self) -> (bool, Option<Refusal>) {
+        let (mut gone, mut refusal) = (false, None);
+        while let Ok(frames) = self.monitor.recv_multipart(zmq::DONTWAIT) {
+            let event = frames.first().and_then(|frame| Some(u16::from_ne_bytes(frame.get(..2)?.try_into().ok()?)));
+            match event.map(zmq::SocketEvent::from_raw) {
+                Some(zmq::SocketEvent::HANDSHAKE_FAILED_AUTH) => refusal = Some(Refusal::Key),
+                Some(zmq::SocketEvent::HANDSHAKE_FAILED_PROTOCOL) => refusal = Some(Refusal::Mechanism),
+                _ => gone = true,
+            }
         }
-        gone
+        (gone, refusal)
     }
 }
 

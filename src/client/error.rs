@@ -17,6 +17,16 @@ pub enum ClientError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// Somebody listens there, and the greeting came to nothing because of keys. Nothing was sent.
+    #[error("{}", refused(endpoint, *refusal, key.as_deref()))]
+    KeyRefused {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why.
+        refusal: Refusal,
+        /// The client's public key, where it has used one.
+        key: Option<String>,
+    },
     /// The connection broke after the request was sent and before its reply came.
     #[error("the daemon at {endpoint} went away before it answered; whether the command was carried out is not known")]
     Disconnected {
@@ -52,6 +62,34 @@ pub enum ClientError {
         /// Why it failed.
         source: io::Error,
     },
+}
+
+/// What came of a greeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The daemon does not know the client's key.
+    Key,
+    /// One of the two uses keys, and the other does not; or it is no ZeroMQ.
+    Mechanism,
+}
+
+/// The sentence of [`ClientError::KeyRefused`].
+fn refused(endpoint: &Endpoint, refusal: Refusal, key: Option<&str>) -> String {
+    match (refusal, key) {
+        (Refusal::Key, key) => format!(
+            "the daemon at {endpoint} does not know this client's key {}: it has to stand in a [[control.client]] of its configuration, which a reload takes over",
+            key.unwrap_or("(there is none)")
+        ),
+        (Refusal::Mechanism, Some(_)) => {
+            format!(
+                "the daemon at {endpoint} does not use the key that it is said to have, or none: is --server-key the text of its .public file?"
+            )
+        }
+        (Refusal::Mechanism, None) => format!(
+            "the daemon at {endpoint} takes known clients alone: give --server-key and --secret-key-file, or say server_key and secret_key_file in client.toml \
+             (procmanctl --help)"
+        ),
+    }
 }
 
 /// What to do when nobody is reached.

@@ -18,6 +18,7 @@ use super::cursor::{Cursor, Is, Place};
 use super::endpoint::Endpoint;
 use super::error::ClientError;
 use super::exit::{Exit, Failure};
+use super::peer::Peer;
 use super::render::events::{json_line, line};
 use super::render::{Style, text::escape};
 use super::run::Speaker;
@@ -35,7 +36,7 @@ const AWAY: Duration = Duration::from_millis(250);
 /// Which events are wanted, and how they are to be shown.
 #[derive(Clone, Debug)]
 pub(super) struct Events<'a> {
-    pub(super) endpoint: Endpoint,
+    pub(super) peer: Peer,
     pub(super) timeout: Duration,
     pub(super) since: Option<u64>,
     /// Only those about sub-processes whose name one of these matches; without any, all.
@@ -126,7 +127,7 @@ impl Events<'_> {
     }
 
     fn connect(&self) -> Result<Client, ClientError> {
-        Client::connect(&self.endpoint, ClientOptions { timeout: self.timeout })
+        Client::connect_to(&self.peer, ClientOptions { timeout: self.timeout })
     }
 
     /// Asks for all events behind the cursor and shows them. What is lost is told, before what came after it.
@@ -187,7 +188,7 @@ impl Events<'_> {
 const fn is_away(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } | ClientError::Disconnected { .. } | ClientError::Timeout { .. } => true,
-        ClientError::Refused(_) | ClientError::Protocol { .. } | ClientError::Socket { .. } => false,
+        ClientError::Refused(_) | ClientError::KeyRefused { .. } | ClientError::Protocol { .. } | ClientError::Socket { .. } => false,
     }
 }
 
@@ -215,6 +216,7 @@ impl Subscription {
             socket.set_linger(0)?;
             // All topics: only who hears all can count.
             socket.set_subscribe(b"")?;
+            events.peer.prepare(&socket)?;
             Ok(socket)
         };
         let socket = open().map_err(|error| ClientError::Socket { operation: "open a ZeroMQ socket", source: error.into() })?;
@@ -226,7 +228,7 @@ impl Subscription {
     /// Connects to where the daemon publishes now. Where that cannot be reached, asking has to do.
     fn renew(&mut self, events: &Events<'_>, client: &mut Client) -> Result<(), Failure> {
         let info: Info = client.request(&Command::Info(NoArgs {}))?;
-        let target = published_at(&events.endpoint, info.events_endpoints.as_deref().unwrap_or_default());
+        let target = published_at(&events.peer.endpoint, info.events_endpoints.as_deref().unwrap_or_default());
         if target == self.connected {
             return Ok(()); // libzmq connects again by itself
         }

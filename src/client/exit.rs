@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::definitions::DefinitionsError;
 use super::endpoint::{InvalidEndpoint, NoDefaultEndpoint};
 use super::error::ClientError;
+use super::peer::KeysError;
 
 /// The exit codes of `procmanctl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub enum Failure {
     /// Nobody said where the daemon is.
     #[error(transparent)]
     NoEndpoint(#[from] NoDefaultEndpoint),
+    /// What is said about keys, or the user's file.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The file given to `register` is wrong.
     #[error(transparent)]
     Definitions(#[from] DefinitionsError),
@@ -70,12 +74,15 @@ impl Failure {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::Client(ClientError::Refused(_)) => Exit::No,
-            Self::Client(ClientError::Unreachable { .. } | ClientError::Disconnected { .. } | ClientError::Protocol { .. }) => {
-                Exit::Unreachable
-            }
+            Self::Client(
+                ClientError::Unreachable { .. }
+                | ClientError::KeyRefused { .. }
+                | ClientError::Disconnected { .. }
+                | ClientError::Protocol { .. },
+            ) => Exit::Unreachable,
             Self::Client(ClientError::Timeout { .. }) => Exit::Timeout,
             Self::Client(ClientError::Socket { .. }) | Self::Output { .. } => Exit::No,
-            Self::Endpoint(_) | Self::NoEndpoint(_) | Self::Definitions(_) => Exit::Usage,
+            Self::Endpoint(_) | Self::NoEndpoint(_) | Self::Keys(_) | Self::Definitions(_) => Exit::Usage,
         }
     }
 }

@@ -11,9 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::connection::{Client, ClientOptions};
-use super::endpoint::Endpoint;
 use super::error::ClientError;
 use super::exit::{Exit, Failure};
+use super::peer::Peer;
 use super::render::{Report, Style, report, report_json};
 use super::run::Speaker;
 use crate::protocol::ErrorCode;
@@ -30,7 +30,7 @@ const LINES: u32 = 1_000_000;
 /// What all questions have in common.
 pub(super) struct Follow<'a> {
     /// Where the daemon is.
-    pub(super) endpoint: Endpoint,
+    pub(super) peer: Peer,
     /// How long each may take.
     pub(super) timeout: Duration,
     /// Answers are shown as they are.
@@ -43,7 +43,7 @@ impl Follow<'_> {
     /// Until SIGINT, or until nobody reads any more. A daemon that is not there to begin with is an error as for any verb.
     pub(super) fn run(&self, request: Logs, speaker: &mut Speaker<'_>) -> Result<Exit, Failure> {
         let interrupted = interrupts().map_err(|source| ClientError::Socket { operation: "listen to signals", source })?;
-        let mut client = Client::connect(&self.endpoint, ClientOptions { timeout: self.timeout })?;
+        let mut client = Client::connect_to(&self.peer, ClientOptions { timeout: self.timeout })?;
         let mut request = request;
         // What is wrong, once it was told, until it is over.
         let mut told = None;
@@ -90,7 +90,7 @@ const fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } | ClientError::Disconnected { .. } | ClientError::Timeout { .. } => true,
         ClientError::Refused(refusal) => matches!(refusal.code, ErrorCode::Busy | ErrorCode::Timeout | ErrorCode::ShuttingDown),
-        ClientError::Protocol { .. } | ClientError::Socket { .. } => false,
+        ClientError::KeyRefused { .. } | ClientError::Protocol { .. } | ClientError::Socket { .. } => false,
     }
 }
 

@@ -1,8 +1,9 @@
 //! The client: a REQ client for programs, and all of `procmanctl` but its `main`.
 //!
-//! Knows [`crate::protocol`] and nobody else in the crate.
+//! Knows [`crate::protocol`], and of [`crate::access`] what keys are.
 //!
 //! - [`endpoint`]: where the daemon is, and which one is meant when nobody says;
+//! - [`peer`]: by which keys it is known, and the file of a user that says so;
 //! - [`connection`]: [`Client`], one request at a time under a deadline; [`probe`](self) asks the operating system whether anybody listens;
 //! - [`error`]: [`ClientError`], what can go wrong between the question and its answer;
 //! - [`cli`]: the verbs and their arguments, and the [`cli::Task`] each one stands for;
@@ -22,6 +23,7 @@ pub mod error;
 mod events;
 pub mod exit;
 mod follow;
+pub mod peer;
 mod probe;
 pub mod render;
 pub mod run;
@@ -31,3 +33,4 @@ pub use connection::{Answer, Client, ClientOptions};
 pub use endpoint::Endpoint;
 pub use error::ClientError;
 pub use exit::Exit;
+pub use peer::Peer;

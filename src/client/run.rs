@@ -20,6 +20,7 @@ use super::error::ClientError;
 use super::events::Events;
 use super::exit::{Exit, Failure};
 use super::follow::Follow;
+use super::peer::{KeysError, Peer, Said};
 use super::render::{Report, Style, report, report_json, text::escape};
 use super::upgrade::upgrade;
 use crate::protocol::definition::Seconds;
@@ -32,6 +33,8 @@ pub struct Surroundings {
     pub endpoint: Option<OsString>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
+    /// The user's file about the daemon, where there is a place for one.
+    pub client_file: Option<PathBuf>,
     /// The effective user is root.
     pub root: bool,
     /// Standard output is a terminal.
@@ -53,6 +56,10 @@ impl Surroundings {
         Self {
             endpoint: env::var_os("PROCMAN_ENDPOINT").filter(|value| !value.is_empty()),
             runtime_dir: env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
+            client_file: Said::file(
+                env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).as_deref(),
+                env::var_os("HOME").map(PathBuf::from).as_deref(),
+            ),
             // The kernel gives a process's directory to its effective user (proc(5)).
             root: std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0),
             terminal,
@@ -76,23 +83,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>, around: &Surroundings, out:
         }
     };
     let mut speaker = Speaker { out, err, deaf: false };
+    let said = Said { endpoint: cli.endpoint, server_key: cli.server_key, secret_key_file: cli.secret_key_file };
+    let call = Call { said, json: cli.json, timeout: cli.timeout, around };
     let outcome = match Task::from(cli.verb) {
-        Task::Ask(command) => Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&[command], &mut speaker),
+        Task::Ask(command) => call.ask(&[command], &mut speaker),
         Task::Register { file, replace } => definitions::read(&file).map_err(Failure::from).and_then(|requests| {
             let commands: Vec<_> =
                 requests.into_iter().map(|request| Command::Register(Box::new(request::Register { replace, ..request }))).collect();
-            Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.ask(&commands, &mut speaker)
+            call.ask(&commands, &mut speaker)
         }),
-        Task::Events { since, names, follow } => {
-            Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around }.events(since, &names, follow, &mut speaker)
-        }
-        Task::Follow(request) => {
-            let call = Call { endpoint: cli.endpoint, json: cli.json, timeout: cli.timeout, around };
-            call.endpoint().and_then(|endpoint| {
-                let timeout = deadline(&Command::Logs(request.clone()), cli.timeout);
-                Follow { endpoint, timeout, json: cli.json, style: &around.style }.run(request, &mut speaker)
-            })
-        }
+        Task::Events { since, names, follow } => call.events(since, &names, follow, &mut speaker),
+        Task::Follow(request) => call.peer().and_then(|peer| {
+            let timeout = deadline(&Command::Logs(request.clone()), cli.timeout);
+            Follow { peer, timeout, json: cli.json, style: &around.style }.run(request, &mut speaker)
+        }),
         Task::Completions(shell) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "procmanctl", &mut script);
@@ -142,7 +146,8 @@ fn ask_without_me(client: &mut Client, command: &Command) -> Result<Answer, Clie
 
 /// What all requests of one call have in common.
 struct Call<'a> {
-    endpoint: Option<String>,
+    /// On the command line.
+    said: Said,
     json: bool,
     timeout: Option<Seconds>,
     around: &'a Surroundings,
@@ -151,14 +156,14 @@ struct Call<'a> {
 impl Call<'_> {
     /// Asks one after the other. A refusal does not keep the next one from being asked; a daemon that does not answer does.
     fn ask(&self, commands: &[Command], speaker: &mut Speaker<'_>) -> Result<Exit, Failure> {
-        let endpoint = self.endpoint()?;
+        let peer = self.peer()?;
         let mut client: Option<Client> = None;
         let mut exit = Exit::Done;
         for command in commands {
             let (start, timeout) = (Instant::now(), deadline(command, self.timeout));
             let client = match &mut client {
                 Some(client) => client,
-                none => none.insert(Client::connect(&endpoint, ClientOptions { timeout })?),
+                none => none.insert(Client::connect_to(&peer, ClientOptions { timeout })?),
             };
             // Connecting counts, too.
             client.set_timeout(timeout.saturating_sub(start.elapsed()));
@@ -187,18 +192,36 @@ impl Call<'_> {
     /// Prints events, and with `follow` goes on with it.
     fn events(&self, since: Option<u64>, names: &[Pattern], follow: bool, speaker: &mut Speaker<'_>) -> Result<Exit, Failure> {
         let timeout = deadline(&Command::Events(request::Events::default()), self.timeout);
-        let (endpoint, style) = (self.endpoint()?, &self.around.style);
-        let events = Events { endpoint, timeout, since, names, json: self.json, style, reader: self.around.stdout };
+        let (peer, style) = (self.peer()?, &self.around.style);
+        let events = Events { peer, timeout, since, names, json: self.json, style, reader: self.around.stdout };
         if follow { events.follow(speaker) } else { events.print(speaker) }
     }
 
-    /// Where the daemon is, by what the user says, in this order.
-    fn endpoint(&self) -> Result<Endpoint, Failure> {
-        match (&self.endpoint, &self.around.endpoint) {
-            (Some(flag), _) => Ok(flag.parse()?),
-            (None, Some(variable)) => Ok(variable.to_string_lossy().parse()?),
-            (None, None) => Ok(Endpoint::default_for(self.around.root, self.around.runtime_dir.clone())?),
-        }
+    /// Where the daemon is, and its keys, by what the user says: on the command line, in the environment, in the user's file, in this order.
+    fn peer(&self) -> Result<Peer, Failure> {
+        let Self { said, around, .. } = self;
+        let file = around.client_file.as_deref();
+        let of_file = file.map(Said::of_file).transpose()?.unwrap_or_default();
+        let of_file_endpoint = || -> Option<Result<Endpoint, KeysError>> {
+            let text = of_file.endpoint.as_deref()?;
+            Some(text.parse().map_err(|source| KeysError::Endpoint { file: file.map(Path::to_owned).unwrap_or_default(), source }))
+        };
+        let endpoint = match (&said.endpoint, &around.endpoint) {
+            (Some(flag), _) => flag.parse()?,
+            (None, Some(variable)) => variable.to_string_lossy().parse()?,
+            (None, None) => match of_file_endpoint() {
+                Some(endpoint) => endpoint?,
+                None => Endpoint::default_for(around.root, around.runtime_dir.clone())?,
+            },
+        };
+        let keys = Said {
+            endpoint: None,
+            server_key: said.server_key.clone().or_else(|| of_file.server_key.clone()),
+            secret_key_file: said.secret_key_file.clone().or_else(|| of_file.secret_key_file.clone()),
+        };
+        // At a Unix socket they are not used, and need not be in order.
+        let keys = if let Endpoint::Tcp { .. } = endpoint { keys.keys()? } else { None };
+        Ok(Peer { endpoint, keys })
     }
 }
 
@@ -274,7 +297,15 @@ mod tests {
     }
 
     fn around() -> Surroundings {
-        Surroundings { endpoint: None, runtime_dir: None, root: false, terminal: false, stdout: None, style: Style::plain() }
+        Surroundings {
+            endpoint: None,
+            runtime_dir: None,
+            client_file: None,
+            root: false,
+            terminal: false,
+            stdout: None,
+            style: Style::plain(),
+        }
     }
 
     fn call(line: &str, around: &Surroundings, out: &mut dyn Write) -> (Exit, String) {
@@ -286,10 +317,16 @@ mod tests {
     #[test]
     fn an_endpoint_comes_from_the_flag_the_environment_or_the_user() {
         let endpoint = |flag: Option<&str>, around: &Surroundings| {
-            Call { endpoint: flag.map(str::to_owned), json: false, timeout: None, around }.endpoint().map(|e| e.to_string())
+            let said = Said { endpoint: flag.map(str::to_owned), ..Said::default() };
+            Call { said, json: false, timeout: None, around }.peer().map(|peer| peer.endpoint.to_string())
         };
         let mut around = Surroundings { root: true, ..around() };
         assert_eq!(endpoint(None, &around).unwrap(), "ipc:///run/procman/control.sock");
+        let dir = tempfile::tempdir().unwrap();
+        around.client_file = Some(dir.path().join("client.toml"));
+        assert_eq!(endpoint(None, &around).unwrap(), "ipc:///run/procman/control.sock", "there need not be a file");
+        std::fs::write(dir.path().join("client.toml"), "endpoint = 'tcp://f:1'").unwrap();
+        assert_eq!(endpoint(None, &around).unwrap(), "tcp://f:1");
         around.endpoint = Some("tcp://h:1".into());
         assert_eq!(endpoint(None, &around).unwrap(), "tcp://h:1");
         assert_eq!(endpoint(Some("ipc:///x"), &around).unwrap(), "ipc:///x");

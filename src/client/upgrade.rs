@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::connection::{Answer, Client, ClientOptions};
-use super::endpoint::Endpoint;
 use super::error::ClientError;
+use super::peer::Peer;
 use crate::protocol::reply::Info;
 use crate::protocol::request::{Command, NoArgs};
 
@@ -21,23 +21,23 @@ pub(super) fn upgrade(client: &mut Client, timeout: Duration) -> Result<Answer, 
     let before: Info = client.request(&info)?;
     let answer = client.ask(&Command::Upgrade(NoArgs {}))?;
     if matches!(answer.json()?.get("success"), Some(serde_json::Value::Bool(true))) {
-        successor(client.endpoint(), &before.uuid, start + timeout)?;
+        successor(client.peer(), &before.uuid, start + timeout)?;
     }
     Ok(answer)
 }
 
 /// What the one that comes after that one says of itself.
-fn successor(endpoint: &Endpoint, before: &str, deadline: Instant) -> Result<Info, ClientError> {
+fn successor(peer: &Peer, before: &str, deadline: Instant) -> Result<Info, ClientError> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // A question that the former one does not come to answer any more is lost: the next one goes out on a new connection.
         let options = ClientOptions { timeout: left.min(Duration::from_secs(1)) };
-        let asked = Client::connect(endpoint, options).and_then(|mut client| client.request::<Info>(&Command::Info(NoArgs {})));
+        let asked = Client::connect_to(peer, options).and_then(|mut client| client.request::<Info>(&Command::Info(NoArgs {})));
         match asked {
             Ok(info) if info.uuid != before => return Ok(info),
             Ok(_) | Err(ClientError::Unreachable { .. } | ClientError::Disconnected { .. } | ClientError::Timeout { .. })
                 if Instant::now() + LOOK_AGAIN < deadline => {}
-            Ok(_) => return Err(ClientError::Timeout { endpoint: endpoint.clone(), waited: left, greeted: true }),
+            Ok(_) => return Err(ClientError::Timeout { endpoint: peer.endpoint.clone(), waited: left, greeted: true }),
             Err(error) => return Err(error),
         }
         std::thread::park_timeout(LOOK_AGAIN);

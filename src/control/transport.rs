@@ -264,7 +264,7 @@ impl Door {
         (Caller { role, reach, client, endpoint: self.endpoint.clone(), peer, identity }, is_known)
     }
 
-    /// Listens with the key that the daemon has now. Whoever is connected stays so.
+    /// Listens with the key that the daemon has now. To libzmq connections belong to what listens: whoever is connected must come again, by the new key.
     async fn bind_again(&mut self) {
         if let Err(error) = self.socket.unbind(&self.endpoint) {
             return tracing::error!(endpoint = %self.endpoint, %error, "clients must go on with the daemon's former key");

@@ -25,6 +25,7 @@ fn rule() -> BTreeMap<&'static str, May> {
     BTreeMap::from([
         ("protocol", know(&[])),
         ("sys", know(&[])),
+        ("access", know(&["sys::curve"])),
         ("procfs", know(&[])),
         ("host", know(&["procfs"])),
         ("status", know(&["procfs", "sys"])),
@@ -34,16 +35,16 @@ fn rule() -> BTreeMap<&'static str, May> {
         ("probe", know(&["subprocess::spec", "subprocess::vigil", "sys", "cgse"])),
         ("cgse", know(&["sys"])),
         ("store", know(&["sys::crash"])),
-        ("config", know(&["subprocess::spec", "supervisor::order"])),
+        ("config", know(&["access", "subprocess::spec", "supervisor::order"])),
         ("telemetry", know(&[])),
-        ("control", know(&["supervisor", "subprocess", "status", "host", "procfs", "sys", "output"])),
+        ("control", know(&["access", "supervisor", "subprocess", "status", "host", "procfs", "sys", "output"])),
         ("daemon", May::KnowAllBut(vec!["client"])),
-        ("client", know(&["protocol", "config"])),
+        ("client", know(&["access", "protocol", "config"])),
     ])
 }
 
 /// What the programs may know: they are a paragraph each.
-const PROGRAMS: [(&str, &[&str]); 2] = [("procmand", &["daemon", "config", "telemetry"]), ("procmanctl", &["client"])];
+const PROGRAMS: [(&str, &[&str]); 2] = [("procmand", &["access", "daemon", "config", "telemetry"]), ("procmanctl", &["client"])];
 
 /// What a room or a file must not mention, and why not.
 const FORBIDDEN: [(&[&str], &[&str], &str); 4] = [

@@ -5,6 +5,7 @@
 mod harness;
 
 #[cfg(test)]
+mod access;
 mod adoption;
 #[cfg(test)]
 mod attributes;

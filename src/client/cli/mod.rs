@@ -9,6 +9,8 @@ mod parse;
 pub mod task;
 pub mod verbs;
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
 use crate::protocol::definition::Seconds;
@@ -18,8 +20,18 @@ pub use verbs::Verb;
 /// What `--help` says after everything else.
 const AFTER_HELP: &str = "\
 Where the daemon is:
-  --endpoint, else $PROCMAN_ENDPOINT, else ipc:///run/procman/control.sock for root and
-  ipc://$XDG_RUNTIME_DIR/procman/control.sock for everybody else.
+  --endpoint, else $PROCMAN_ENDPOINT, else `endpoint` of client.toml, else
+  ipc:///run/procman/control.sock for root and ipc://$XDG_RUNTIME_DIR/procman/control.sock for
+  everybody else.
+
+Keys, where a TCP endpoint takes known clients alone (CURVE):
+  --server-key and --secret-key-file, else ~/.config/procman/client.toml (or below
+  $XDG_CONFIG_HOME), with the lines
+    endpoint = \"tcp://host:port\"
+    server_key = \"what is in the daemon's server.public\"
+    secret_key_file = \"client.secret\"     # beside this file
+  'procmand keygen client' makes client.secret and client.public; the text of the latter is
+  entered in a [[control.client]] of the daemon's configuration.
 
 Two times:
   --timeout is the patience of procmanctl, connecting included: 5 seconds for questions; for verbs
@@ -57,6 +69,14 @@ pub struct Cli {
     /// Where the daemon is: ipc:///path/of/the/socket or tcp://host:port
     #[arg(long, value_name = "ENDPOINT", global = true, help_heading = "Options of every verb")]
     pub endpoint: Option<String>,
+
+    /// The daemon's public CURVE key, for a TCP endpoint that takes known clients alone
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, global = true, help_heading = "Options of every verb")]
+    pub server_key: Option<String>,
+
+    /// The file of your own secret CURVE key, mode 0600
+    #[arg(long, value_name = "FILE", global = true, help_heading = "Options of every verb")]
+    pub secret_key_file: Option<PathBuf>,
 
     /// Print the daemon's reply as JSON: indented on a terminal, on one line in a pipe
     #[arg(long, global = true, help_heading = "Options of every verb")]
@@ -110,6 +130,12 @@ mod tests {
             assert!(cli.json);
             assert_eq!((cli.timeout.map(Seconds::get), cli.endpoint.as_deref()), (Some(2.5), Some("ipc:///x")));
         }
+    }
+
+    #[test]
+    fn a_key_may_begin_with_a_hyphen() {
+        let cli = Cli::try_parse_from(["procmanctl", "--server-key", "-x", "ping"]).unwrap();
+        assert_eq!(cli.server_key.as_deref(), Some("-x"));
     }
 
     #[test]

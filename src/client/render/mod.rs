@@ -136,6 +136,7 @@ pub fn report_json(command: &Command, answer: &Answer, pretty: bool) -> Result<R
         }
         Err(
             other @ (ClientError::Unreachable { .. }
+            | ClientError::KeyRefused { .. }
             | ClientError::Disconnected { .. }
             | ClientError::Timeout { .. }
             | ClientError::Protocol { .. }
