@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use crate::protocol::event::Event;
 use crate::sys::readiness;
 
 use super::guard::Guard;
-use super::transport::{BindError, LINGER, PUBLISH, bind, retry, uninterrupted};
+use super::transport::{BindError, LINGER, PUBLISH, RELEASE, RELEASE_LOOK, bind, uninterrupted};
 
 /// Events that wait for one subscriber to read them: as many as can be replayed.
 const UNREAD_EVENTS: i32 = 4096;
@@ -100,7 +101,29 @@ impl Publisher {
         // Without an endpoint nobody is there to be told, or to be cut off.
         let keyed = keyed.filter(|keyed| !keyed.endpoints.is_empty()).map(Watched::of).transpose()?;
         let known = keyed.as_ref().and_then(|keyed| Some(keyed.one.guard.keys()?.borrow().clone())).unwrap_or_default();
-        Ok(Publishing { context, open: Watched::of(open)?, keyed, known })
+        Ok(Publishing { context, open: Watched::of(open)?, keyed, renewing: None, known })
+    }
+}
+
+/// A socket that takes the place of another one: its endpoints, the last first, that are still to be bound, and since when they are.
+struct Renewing {
+    one: One,
+    left: Vec<String>,
+    began: Instant,
+}
+
+impl Renewing {
+    /// Binds what can be bound; whether nothing is left.
+    fn go_on(&mut self) -> bool {
+        while let Some(endpoint) = self.left.last() {
+            match self.one.bind(endpoint) {
+                Err(zmq::Error::EADDRINUSE) if self.began.elapsed() < RELEASE => return false,
+                Ok(()) => tracing::info!(endpoint, "keys have changed, subscribers must come again"),
+                Err(error) => tracing::error!(endpoint, %error, "nobody can subscribe here any more; a restart of the daemon cures it"),
+            }
+            self.left.pop();
+        }
+        true
     }
 }
 
@@ -137,6 +160,8 @@ pub struct Publishing {
     context: zmq::Context,
     open: Watched,
     keyed: Option<Watched>,
+    /// `keyed` on its way to be there again.
+    renewing: Option<Renewing>,
     /// Who could get in when `keyed` was opened.
     known: Arc<Access>,
 }
@@ -162,9 +187,17 @@ impl Publishing {
     }
 
     /// Does what subscribers ask for, for ever: they come and go also while nothing is published, and libzmq takes note only when it is called. Whoever
-    /// has lost its key is cut off.
+    /// has lost its key is cut off. It may be dropped at any time, and goes on where it was when it is called again.
     pub async fn tend(&mut self) -> io::Result<std::convert::Infallible> {
         loop {
+            if let Some(renewing) = &mut self.renewing {
+                // The thread of libzmq that listened lets go of the address a moment later.
+                if !renewing.go_on() {
+                    tokio::time::sleep(RELEASE_LOOK).await;
+                    continue;
+                }
+                self.keyed = self.renewing.take().map(|renewing| Watched::of(renewing.one)).transpose()?;
+            }
             let Self { open, keyed, known, .. } = self;
             let Some(keyed) = keyed else { return open.tend().await };
             let keys = keyed.one.guard.keys();
@@ -173,25 +206,19 @@ impl Publishing {
                 never = keyed.tend() => return never,
                 () = lost(keys, known) => {}
             }
-            self.renew().await?;
+            self.renew()?;
         }
     }
 
-    /// Opens the endpoints under keys anew: a connection ends in no other way. Whoever still has its key comes back by itself, sees the gap in the sequence,
-    /// and asks for what is missing.
-    async fn renew(&mut self) -> io::Result<()> {
+    /// Begins to open the endpoints under keys anew: a connection ends in no other way. Whoever still has its key comes back by itself, sees the gap in the
+    /// sequence, and asks for what is missing.
+    fn renew(&mut self) -> io::Result<()> {
         let Some(Watched { one, .. }) = self.keyed.take() else { return Ok(()) };
         let One { socket, endpoints, guard } = one;
         drop(socket);
         self.known = guard.keys().map(|keys| keys.borrow().clone()).unwrap_or_default();
-        let mut one = One::new(&self.context, guard)?;
-        for endpoint in endpoints {
-            match retry(|| one.bind(&endpoint)).await {
-                Ok(()) => tracing::info!(endpoint, "keys have changed, subscribers must come again"),
-                Err(error) => tracing::error!(endpoint, %error, "nobody can subscribe here any more; a restart of the daemon cures it"),
-            }
-        }
-        self.keyed = Some(Watched::of(one)?);
+        let one = One::new(&self.context, guard)?;
+        self.renewing = Some(Renewing { one, left: endpoints.into_iter().rev().collect(), began: Instant::now() });
         Ok(())
     }
 }

@@ -106,12 +106,12 @@ pub(super) fn bind(socket: &zmq::Socket, endpoint: &str) -> zmq::Result<String> 
 }
 
 /// How long an address may take to be free again once nobody listens there.
-const RELEASE: Duration = Duration::from_secs(2);
+pub(super) const RELEASE: Duration = Duration::from_secs(2);
 /// Between two looks whether it is.
-const RELEASE_LOOK: Duration = Duration::from_millis(5);
+pub(super) const RELEASE_LOOK: Duration = Duration::from_millis(5);
 
 /// Does this until the address is free, or has not become so for long.
-pub(super) async fn retry<T>(mut bind: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
+async fn retry<T>(mut bind: impl FnMut() -> zmq::Result<T>) -> zmq::Result<T> {
     let began = tokio::time::Instant::now();
     loop {
         match bind() {
