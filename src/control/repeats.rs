@@ -36,6 +36,8 @@ pub enum Client {
 pub struct Key {
     /// What the client may do: nobody gets the answer to what he could not have asked.
     pub role: Role,
+    /// By which name its key is known, where it came in by one: what it calls itself, others may, too.
+    pub principal: Option<Arc<str>>,
     /// Who.
     pub client: Client,
     /// What he calls it.
@@ -47,6 +49,8 @@ pub struct Key {
 #[serde(deny_unknown_fields)]
 struct Written {
     role: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    principal: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     client: Option<Name>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,19 +67,21 @@ impl Key {
             Client::Named(name) => (Some(name.clone()), None, None),
             Client::Connection { endpoint, identity } => (None, Some(endpoint.to_string()), Some(identity.clone())),
         };
-        let written = Written { role: self.role.as_str().to_owned(), client, endpoint, identity, request_id: self.request_id.clone() };
+        let Self { role, principal, client: _, request_id } = self;
+        let (role, principal) = (role.as_str().to_owned(), principal.clone());
+        let written = Written { role, principal, client, endpoint, identity, request_id: request_id.clone() };
         serde_json::to_string(&written).unwrap_or_default() // texts and numbers always encode
     }
 
     /// What was written down so; `None` where it is no such text.
     pub fn of_text(text: &str) -> Option<Self> {
-        let Written { role, client, endpoint, identity, request_id } = serde_json::from_str(text).ok()?;
+        let Written { role, principal, client, endpoint, identity, request_id } = serde_json::from_str(text).ok()?;
         let client = match (client, endpoint, identity) {
             (Some(name), None, None) => Client::Named(name),
             (None, Some(endpoint), Some(identity)) => Client::Connection { endpoint: endpoint.into(), identity },
             _ => return None,
         };
-        Some(Self { role: Role::of(&role)?, client, request_id })
+        Some(Self { role: Role::of(&role)?, principal, client, request_id })
     }
 }
 
@@ -223,7 +229,7 @@ mod tests {
 
     fn key(client: u8, id: u8) -> Arc<Key> {
         let client = Client::Named(format!("c{client}").parse().unwrap());
-        Arc::new(Key { role: Role::Admin, client, request_id: RequestId::Unsigned(id.into()) })
+        Arc::new(Key { role: Role::Admin, principal: None, client, request_id: RequestId::Unsigned(id.into()) })
     }
 
     #[test]
@@ -247,11 +253,12 @@ mod tests {
         let clients = [Client::Named("gui".parse().unwrap()), Client::Connection { endpoint: "ipc:///a".into(), identity: vec![1, 255] }];
         let ids = [RequestId::Unsigned(u64::MAX), RequestId::Signed(-1), RequestId::Text("1".into())];
         for (client, request_id) in clients.iter().flat_map(|client| ids.iter().map(move |id| (client.clone(), id.clone()))) {
-            let key = Key { role: Role::Operate, client, request_id };
+            let principal = (request_id == ids[0]).then(|| "ops".into());
+            let key = Key { role: Role::Operate, principal, client, request_id };
             assert_eq!(Key::of_text(&key.to_text()), Some(key));
         }
         assert_eq!(clients[0].clone(), clients[0]);
-        let text = Key { role: Role::Admin, client: clients[0].clone(), request_id: RequestId::Unsigned(7) }.to_text();
+        let text = Key { role: Role::Admin, principal: None, client: clients[0].clone(), request_id: RequestId::Unsigned(7) }.to_text();
         assert_eq!(text, r#"{"role":"admin","client":"gui","request_id":7}"#, "never changed");
         assert_eq!(Key::of_text("{}"), None);
     }
@@ -279,11 +286,13 @@ mod tests {
         let connection = |endpoint: &str| Client::Connection { endpoint: endpoint.into(), identity: b"gui".to_vec() };
         for client in [Client::Named("gui".parse().unwrap()), connection("ipc:///a"), connection("ipc:///b")] {
             for role in [Role::Operate, Role::Admin] {
-                let key = Arc::new(Key { role, client: client.clone(), request_id: id.clone() });
-                assert_eq!(repeats.begin(&key, 7, now, || ()), Begun::First, "{key:?}");
+                for principal in [None, Some("a".into()), Some("b".into())] {
+                    let key = Arc::new(Key { role, principal, client: client.clone(), request_id: id.clone() });
+                    assert_eq!(repeats.begin(&key, 7, now, || ()), Begun::First, "{key:?}");
+                }
             }
         }
-        let text = Key { role: Role::Admin, client: connection("ipc:///a"), request_id: RequestId::Text("1".into()) };
+        let text = Key { role: Role::Admin, principal: None, client: connection("ipc:///a"), request_id: RequestId::Text("1".into()) };
         assert_eq!(repeats.begin(&Arc::new(text), 7, now, || ()), Begun::First);
     }
 

@@ -310,7 +310,7 @@ fn known_by(caller: &Caller, client: Option<Name>, request_id: Option<&RequestId
         (None, Some(identity)) => Client::Connection { endpoint: caller.endpoint.clone(), identity: identity.clone() },
         (None, None) => return None,
     };
-    Some(Key { role: caller.role, client, request_id: request_id?.clone() })
+    Some(Key { role: caller.role, principal: caller.client.clone(), client, request_id: request_id?.clone() })
 }
 
 /// A request on its way to its reply.

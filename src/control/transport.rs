@@ -49,6 +49,8 @@ const UNREAD_REPLIES: i32 = 1000;
 const BATCH: usize = 64;
 /// How long an endpoint goes on answering once it is to close.
 const FAREWELL: Duration = Duration::from_millis(100);
+/// Between two questions whether a client under keys is there, in milliseconds. libzmq answers them by itself.
+const HEARTBEAT: i32 = 3000;
 /// How long replies that are on their way may take when the socket is closed.
 pub(super) const LINGER: i32 = 500;
 
@@ -146,8 +148,15 @@ impl Bound {
             socket.set_sndhwm(UNREAD_REPLIES)?;
             // A reply to a client that has left is an error that can be seen, not silence.
             socket.set_router_mandatory(true)?;
-            // A client that names its socket and connects anew is served, also while its former connection has not ended yet, as one that broke may not for long.
-            socket.set_router_handover(true)?;
+            if guard.keys().is_some() {
+                // Nobody takes the place of a client with another key, and gets its replies. Whoever is gone is found out, and its place is free again.
+                socket.set_heartbeat_ivl(HEARTBEAT)?;
+                socket.set_heartbeat_timeout(2 * HEARTBEAT)?;
+            } else {
+                // A client that names its socket and connects anew is served, also while its former connection has not ended yet, as one that broke may not
+                // for long.
+                socket.set_router_handover(true)?;
+            }
             guard.prepare(&socket)?;
             let resolved = bind(&socket, endpoint)?;
             Ok((socket, resolved))

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use procman::access::Role;
+use procman::control::authorize::needed;
 use procman::protocol::codec::{decode_request, encode_result};
 use procman::protocol::definition::{Definition, HealthDefinition, LimitsDefinition, ReadyDefinition, StopRequestDefinition};
 use procman::protocol::reply::*;
@@ -75,6 +77,16 @@ fn closed_lists_are_listed() {
     assert_eq!(first_column("events"), listed(EventName::ALL));
     assert_eq!(first_column("origins"), listed(Origin::ALL));
     assert_eq!(first_column("ended by"), listed(EndedBy::ALL));
+}
+
+#[test]
+fn each_role_may_give_the_commands_that_are_told() {
+    for row in table("roles") {
+        let role = Role::of(&word(&row[0])).unwrap();
+        let commands = CommandName::ALL.iter().filter(|command| needed(**command) == role);
+        assert_eq!(set(code(&row[1])), set(commands), "{role:?}");
+    }
+    assert_eq!(first_column("roles"), Role::ALL.map(|role| role.as_str().to_owned()));
 }
 
 #[test]
