@@ -721,6 +721,12 @@ fn errors() -> Vec<(&'static str, WireError)> {
         ),
         ("error-spawn_failed", spawn_failed()),
         ("error-permission_denied", error(ErrorCode::PermissionDenied, "the role \"read\" does not allow execute")),
+        (
+            "error-permission_denied-role",
+            error(ErrorCode::PermissionDenied, "execute needs the role operate, yours is read")
+                .with("needed", "operate")
+                .with("role", "read"),
+        ),
         ("error-busy", error(ErrorCode::Busy, "web has too much to do; try again")),
         ("error-timeout", error(ErrorCode::Timeout, "web has not ended within 2 s; the work goes on")),
         ("error-shutting_down", error(ErrorCode::ShuttingDown, "the daemon is leaving")),
