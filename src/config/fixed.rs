@@ -6,7 +6,7 @@ impl Config {
     /// The keys outside of the definitions that another reading of the file says otherwise, such as `control.endpoints`, in the order of the documented
     /// file. A new key does not compile until it is decided here.
     pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
-        let Self { state_dir, runtime_dir, cgroup, control, events, metrics, cgse, processes: _, source: _ } = self;
+        let Self { state_dir, runtime_dir, cgroup, control, events, metrics, limits, cgse, processes: _, source: _ } = self;
         // The keys, and who is known, hold as soon as they are read; whether there are any is decided once.
         let Control { endpoints, guarded, max_request_bytes, socket_mode, socket_group, secret_key_file, access: _ } = control;
         let Events { endpoints: events_endpoints, socket_mode: events_mode, socket_group: events_group } = events;
@@ -27,6 +27,7 @@ impl Config {
             ("metrics.listen", *listen != other.metrics.listen),
             ("metrics.refresh_interval", *refresh_interval != other.metrics.refresh_interval),
             ("metrics.prefix", *prefix != other.metrics.prefix),
+            ("limits", *limits != other.limits),
             ("cgse", *cgse != other.cgse),
         ];
         all.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
@@ -46,11 +47,11 @@ mod tests {
         let plain = read("");
         assert_eq!(plain.fixed_differences(&read("[[process]]\nname = 'a'\ncmd = ['b']\n")), [""; 0]);
         let other = "[daemon]\nstate_dir = '/s'\nruntime_dir = '/r'\ncgroup = 'off'\n[control]\nendpoints = ['ipc:///x']\nmax_request_bytes = 2048\n\
-                     socket_mode = 0o600\nsocket_group = 'g'\n[events]\nendpoints = []\n[metrics]\nlisten = ''\nrefresh_interval = 2.0\nprefix = 'x'\n";
+                     socket_mode = 0o600\nsocket_group = 'g'\n[events]\nendpoints = []\n[metrics]\nlisten = ''\nrefresh_interval = 2.0\nprefix = 'x'\n[limits]\nprocesses = 5\n";
         let cgse = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n";
         assert_eq!(read(cgse).fixed_differences(&read(&format!("{cgse}[cgse]\n"))), ["cgse"]);
         let all = plain.fixed_differences(&read(other));
-        assert_eq!(all.len(), 13, "{all:?}");
+        assert_eq!(all.len(), 14, "{all:?}");
         let curve = "[control.curve]\nsecret_key_file = 's'\n[[control.endpoint]]\nendpoint = 'ipc:///r'\nrole = 'read'\n";
         assert_eq!(plain.fixed_differences(&read(curve)), ["control.endpoint", "control.curve"]);
         assert_eq!(read(curve).fixed_differences(&read(&curve.replace("'s'", "'t'"))), [""; 0], "keys are read again");

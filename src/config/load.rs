@@ -85,9 +85,9 @@ fn conclude(main: Main, source: PathBuf, mut report: Report) -> Result<Loaded, C
     order::check(&main.entries, &main.taken, main.complete, &mut report);
     let warnings = report.finish()?;
     let Main { settings, entries, .. } = main;
-    let Settings { state_dir, runtime_dir, cgroup, control, events, metrics, cgse, .. } = settings;
+    let Settings { state_dir, runtime_dir, cgroup, control, events, metrics, limits, cgse, .. } = settings;
     let processes = entries.into_iter().flat_map(|entry| entry.specs).collect();
-    Ok(Loaded { config: Config { state_dir, runtime_dir, cgroup, control, events, metrics, cgse, processes, source }, warnings })
+    Ok(Loaded { config: Config { state_dir, runtime_dir, cgroup, control, events, metrics, limits, cgse, processes, source }, warnings })
 }
 
 fn main_file(text: &str, file: &Path, base: &Path, places: &Places, report: &mut Report) -> Main {

@@ -5,6 +5,7 @@
 //! - [`endpoint`]: where a door opens, for commands or for events;
 //! - [`places`]: the paths used where nobody says another, for root and for everybody else;
 //! - `document`: text to tables whose every value knows its line;
+//! - `limits`: `[limits]`, what clients may cost;
 //! - `settings`: `[daemon]`, `[control]`, `[events]`, `[metrics]`, `[cgse]`;
 //! - `process`: `[defaults]` and `[[process]]`; `order`: whom each names in `after` and `requires`, over all files;
 //! - `fixed`: which keys the daemon takes over only when it starts;
@@ -17,6 +18,7 @@ pub mod diagnostic;
 mod document;
 pub mod endpoint;
 mod fixed;
+mod limits;
 mod load;
 mod order;
 pub mod places;
@@ -32,6 +34,7 @@ use std::time::Duration;
 pub use access::GuardedEndpoint;
 pub use diagnostic::{ConfigErrors, Diagnostic};
 pub use endpoint::{Endpoint, Host, InvalidEndpoint};
+pub use limits::Limits;
 pub use places::Places;
 
 use crate::access::Access;
@@ -54,6 +57,8 @@ pub struct Config {
     pub events: Events,
     /// Metrics over HTTP.
     pub metrics: Metrics,
+    /// What clients may cost.
+    pub limits: Limits,
     /// The registry of CGSE; `None`: the daemon knows nothing of CGSE.
     pub cgse: Option<Cgse>,
     /// The sub-processes, in the order of the file; those of included files follow, in the order of the files. No two have the same name.

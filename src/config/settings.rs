@@ -1,4 +1,4 @@
-//! `[daemon]`, `[control]`, `[events]`, `[metrics]` and `[cgse]`.
+//! `[daemon]`, `[control]`, `[events]`, `[metrics]`, `[limits]` and `[cgse]`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::access::{self, ReadAccess};
 use super::document::{Document, Said, Table};
 use super::endpoint::Endpoint;
+use super::limits::{self, Limits};
 use super::places::Places;
 use super::{Cgroup, Cgse, Control, Events, Metrics};
 use crate::access::Access;
@@ -14,7 +15,7 @@ use crate::protocol::DEFAULT_MAX_REQUEST_BYTES;
 use crate::protocol::definition::Seconds;
 
 /// The tables of the main file.
-pub(super) const TABLES: &[&str] = &["daemon", "control", "events", "metrics", "cgse", "defaults", "process"];
+pub(super) const TABLES: &[&str] = &["daemon", "control", "events", "metrics", "limits", "cgse", "defaults", "process"];
 /// Tables that a later version knows.
 pub(super) const LATER_TABLES: &[&str] = &[];
 /// The keys of `[daemon]`.
@@ -69,15 +70,17 @@ pub(super) struct Settings {
     pub(super) secret_key_line: Option<usize>,
     pub(super) events: Events,
     pub(super) metrics: Metrics,
+    pub(super) limits: Limits,
     pub(super) cgse: Option<Cgse>,
 }
 
-/// Takes the five tables out of the main file. Where something is wrong the default stands in, so that the rest can be checked.
+/// Takes the six tables out of the main file. Where something is wrong the default stands in, so that the rest can be checked.
 pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places: &Places) -> Settings {
     let mut daemon = doc.take_table(root, "daemon");
     let mut control = doc.take_table(root, "control");
     let mut events = doc.take_table(root, "events");
     let mut metrics = doc.take_table(root, "metrics");
+    let mut limits = doc.take_table(root, "limits");
     let mut cgse = doc.take_table(root, "cgse");
     for (table, known, later) in [
         (&daemon, DAEMON_KEYS, &[][..]),
@@ -98,8 +101,9 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
         read_control(doc, control.as_mut(), &runtime_dir, runtime_dir_line);
     let events = read_events(doc, events.as_mut(), &runtime_dir, &control, insecure, &mut socket_groups);
     let metrics = read_metrics(doc, metrics.as_mut());
+    let limits = limits::read(doc, limits.as_mut());
     let cgse = cgse.as_mut().map(|table| read_cgse(doc, table, &control.endpoints));
-    Settings { state_dir, runtime_dir, cgroup, include, control, socket_groups, secret_key_line, events, metrics, cgse }
+    Settings { state_dir, runtime_dir, cgroup, include, control, socket_groups, secret_key_line, events, metrics, limits, cgse }
 }
 
 /// How the daemon is listed in the registry of CGSE, which finds services by host and port.

@@ -90,6 +90,7 @@ fn the_complete_file_shows_every_key_and_no_other() {
         ("control", settings::CONTROL_KEYS),
         ("events", settings::EVENTS_KEYS),
         ("metrics", settings::METRICS_KEYS),
+        ("limits", limits::KEYS),
         ("cgse", settings::CGSE_KEYS),
         ("defaults", Definition::KEYS),
     ] {
@@ -347,6 +348,23 @@ fn clients_are_known_by_their_keys() {
     wrong(&format!("{both}{}", client("c", KEY, "role = 'read'")), &[("16: control.client.public_key: ", "the key of \"a\", too")]);
     wrong(&client("a", KEY, "role = 'read'"), &[("1: control.client: ", "say [control.curve], too")]);
     wrong("[control.curve]\n", &[("1: control.curve.secret_key_file: ", "`procmand keygen server` makes it")]);
+}
+
+#[test]
+fn limits_are_in_range() {
+    let limits = good("[limits]\nconnections = 10\nrequests_per_second = 0\nhandshake_timeout = 0.5\nlog_reply_bytes = 4096\n").limits;
+    assert_eq!((limits.connections, limits.requests_per_second, limits.log_reply_bytes), (10, None, 4096));
+    assert_eq!(limits.handshake_timeout, Duration::from_millis(500));
+    wrong(
+        "[limits]\nconnections = 1\nhandshake_timeout = 0\nprocesses = 1e9\nunread_replies = -1\nunread_event = 5",
+        &[
+            ("2: limits.connections: ", "out of range"),
+            ("3: limits.handshake_timeout: ", "out of range"),
+            ("4: limits.processes: ", "expected"),
+            ("5: limits.unread_replies: ", "out of range"),
+            ("6: limits.unread_event: ", "did you mean `unread_events`?"),
+        ],
+    );
 }
 
 #[test]

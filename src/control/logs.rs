@@ -23,7 +23,11 @@ impl Service {
         if !(1..=Logs::MOST_BYTES).contains(&max_bytes) {
             return Err(WireError::bad_request(format!("logs: `max_bytes` is 1 to {}", Logs::MOST_BYTES)));
         }
-        let query = Query { offset: request.offset, lines: request.lines.unwrap_or(Logs::LINES) as usize, max_bytes: max_bytes as usize };
+        let query = Query {
+            offset: request.offset,
+            lines: request.lines.unwrap_or(Logs::LINES) as usize,
+            max_bytes: max_bytes.min(self.bounds.log_reply_bytes) as usize,
+        };
         let source = Source::of(&spec, request.stream)?;
         let (outputs, name) = (self.outputs.clone(), request.name.clone());
         let permits = self.log_questions.clone();

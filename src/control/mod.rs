@@ -1,6 +1,6 @@
 //! The ZeroMQ door: requests in, exactly one reply frame out for each; events out.
 //!
-//! - [`transport`]: ROUTER sockets in the runtime, envelopes, back-pressure; knows no command;
+//! - [`transport`]: ROUTER sockets in the runtime, envelopes, back-pressure; knows no command; `rate`: how fast one client may ask;
 //! - [`publisher`]: the PUB socket, for events;
 //! - [`service`]: decode → authorise → supervisor → reply; [`answers`]: each command's answer; [`logs`](self) that of `logs`;
 //! - [`repeats`]: what was asked before, pure; `once`: nothing of that is done twice;
@@ -18,6 +18,7 @@ pub mod guard;
 mod logs;
 mod once;
 pub mod publisher;
+mod rate;
 mod reach;
 pub mod refusals;
 pub mod repeats;
@@ -31,7 +32,7 @@ pub use caller::Caller;
 pub use guard::Guard;
 pub use once::{Journal, Known};
 pub use publisher::Publisher;
-pub use service::{Answer, Identity, Neighbours, Observer, Records, Served, Service};
+pub use service::{Answer, Bounds, Identity, Neighbours, Observer, Records, Served, Service};
 pub use transport::{BindError, Bound, Limits};
 pub use upkeep::{Definitions, Upkeep};
 pub use zap::Doorkeeper;

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
@@ -18,20 +18,28 @@ use crate::protocol::event::Event;
 use crate::sys::readiness;
 
 use super::guard::Guard;
-use super::transport::{BindError, LINGER, PUBLISH, RELEASE, RELEASE_LOOK, bind, uninterrupted};
+use super::transport::{BindError, LINGER, PUBLISH, RELEASE, RELEASE_LOOK, bind, set_handshake_timeout, uninterrupted};
 
-/// Events that wait for one subscriber to read them: as many as can be replayed.
-const UNREAD_EVENTS: i32 = 4096;
 /// The largest frame that a subscriber may send; what it sends are topics, which hold a word and a name.
 const MAX_SUBSCRIPTION: i64 = 1024;
 
 /// A socket that publishes.
 pub struct Publisher {
     context: zmq::Context,
+    limits: PublisherLimits,
     /// For whoever reaches its endpoints.
     open: One,
     /// For those who have a key.
     keyed: Option<One>,
+}
+
+/// Bounds of what subscribers may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct PublisherLimits {
+    /// Events that wait for one subscriber to read them; further ones are lost to that one.
+    pub unread_events: u32,
+    /// How long a subscriber may take to greet.
+    pub handshake_timeout: Duration,
 }
 
 /// One PUB socket, and where it is bound.
@@ -43,11 +51,12 @@ struct One {
 }
 
 impl One {
-    fn new(context: &zmq::Context, guard: Guard) -> zmq::Result<Self> {
+    fn new(context: &zmq::Context, limits: PublisherLimits, guard: Guard) -> zmq::Result<Self> {
         let socket = context.socket(zmq::PUB)?;
         // What is on its way is not for whoever has lost its key meanwhile.
         socket.set_linger(if guard.keys().is_some() { 0 } else { LINGER })?;
-        socket.set_sndhwm(UNREAD_EVENTS)?;
+        socket.set_sndhwm(i32::try_from(limits.unread_events).unwrap_or(i32::MAX))?;
+        set_handshake_timeout(&socket, limits.handshake_timeout)?;
         socket.set_maxmsgsize(MAX_SUBSCRIPTION)?;
         guard.prepare(&socket)?;
         Ok(Self { socket, endpoints: Vec::new(), guard })
@@ -71,11 +80,11 @@ impl Publisher {
     ///
     /// # Errors
     /// libzmq refuses a socket (descriptors used up).
-    pub fn new(context: &zmq::Context, keys: Option<watch::Receiver<Arc<Access>>>) -> Result<Self, BindError> {
+    pub fn new(context: &zmq::Context, limits: PublisherLimits, keys: Option<watch::Receiver<Arc<Access>>>) -> Result<Self, BindError> {
         let refused = |error| BindError::new(PUBLISH, "any endpoint", error);
-        let open = One::new(context, Guard::none()).map_err(refused)?;
-        let keyed = keys.map(|keys| One::new(context, Guard::none().by_keys(keys))).transpose().map_err(refused)?;
-        Ok(Self { context: context.clone(), open, keyed })
+        let open = One::new(context, limits, Guard::none()).map_err(refused)?;
+        let keyed = keys.map(|keys| One::new(context, limits, Guard::none().by_keys(keys))).transpose().map_err(refused)?;
+        Ok(Self { context: context.clone(), limits, open, keyed })
     }
 
     /// Opens one endpoint more.
@@ -97,11 +106,11 @@ impl Publisher {
     /// # Errors
     /// The operating system refuses to watch its descriptor.
     pub fn open(self) -> io::Result<Publishing> {
-        let Self { context, open, keyed } = self;
+        let Self { context, limits, open, keyed } = self;
         // Without an endpoint nobody is there to be told, or to be cut off.
         let keyed = keyed.filter(|keyed| !keyed.endpoints.is_empty()).map(Watched::of).transpose()?;
         let known = keyed.as_ref().and_then(|keyed| Some(keyed.one.guard.keys()?.borrow().clone())).unwrap_or_default();
-        Ok(Publishing { context, open: Watched::of(open)?, keyed, renewing: None, known })
+        Ok(Publishing { context, limits, open: Watched::of(open)?, keyed, renewing: None, known })
     }
 }
 
@@ -158,6 +167,7 @@ impl Watched {
 /// A socket that publishes in the runtime. Dropped, it goes on handing over what was published for as long as it lingers.
 pub struct Publishing {
     context: zmq::Context,
+    limits: PublisherLimits,
     open: Watched,
     keyed: Option<Watched>,
     /// `keyed` on its way to be there again.
@@ -217,7 +227,7 @@ impl Publishing {
         let One { socket, endpoints, guard } = one;
         drop(socket);
         self.known = guard.keys().map(|keys| keys.borrow().clone()).unwrap_or_default();
-        let one = One::new(&self.context, guard)?;
+        let one = One::new(&self.context, self.limits, guard)?;
         self.renewing = Some(Renewing { one, left: endpoints.into_iter().rev().collect(), began: Instant::now() });
         Ok(())
     }

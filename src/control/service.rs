@@ -118,8 +118,17 @@ pub struct Service {
     pub(super) outputs: Outputs,
     pub(super) log_questions: Arc<Semaphore>,
     pub(super) audit_questions: Arc<Semaphore>,
-    max_request_bytes: usize,
+    pub(super) bounds: Bounds,
     once: Once,
+}
+
+/// What requests and answers may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The largest request.
+    pub max_request_bytes: usize,
+    /// Bytes of a log that are looked at for one answer.
+    pub log_reply_bytes: u32,
 }
 
 impl std::fmt::Debug for Service {
@@ -137,7 +146,7 @@ impl Service {
         supervisor: SupervisorHandle,
         monitor: Arc<Monitor>,
         identity: Identity,
-        max_request_bytes: usize,
+        bounds: Bounds,
         neighbours: Neighbours,
         outputs: Outputs,
         known: Vec<Known>,
@@ -146,7 +155,7 @@ impl Service {
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
         let audit_questions = Arc::new(Semaphore::new(AUDIT_QUESTIONS));
         let once = Once::new(neighbours.journal.clone(), known);
-        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, audit_questions, max_request_bytes, once }
+        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, audit_questions, bounds, once }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.
@@ -154,8 +163,8 @@ impl Service {
     /// The frame is given up as soon as it is decoded: a request that waits does not hold on to it.
     pub async fn answer(&self, frame: impl Deref<Target = [u8]> + Send, caller: Caller) -> Vec<u8> {
         let mut asked = Asked::now(&caller);
-        if frame.len() > self.max_request_bytes {
-            let message = format!("the request has {} bytes, at most {} are taken", frame.len(), self.max_request_bytes);
+        if frame.len() > self.bounds.max_request_bytes {
+            let message = format!("the request has {} bytes, at most {} are taken", frame.len(), self.bounds.max_request_bytes);
             return self.refuse(asked, &WireError::bad_request(message));
         }
         let decoded = codec::decode_request(&frame);
@@ -230,6 +239,12 @@ impl Service {
         self.answer_unread(frame, caller, &WireError::new(ErrorCode::Busy, message))
     }
 
+    /// The reply when a client asks faster than it may.
+    pub fn answer_too_fast(&self, frame: &[u8], caller: &Caller) -> Vec<u8> {
+        let message = "you ask faster than limits.requests_per_second of the daemon's configuration allows; try again a little later";
+        self.answer_unread(frame, caller, &WireError::new(ErrorCode::Busy, message))
+    }
+
     /// The reply to a client that got in by a key, and is known no more.
     pub fn answer_unknown(&self, frame: &[u8], caller: &Caller) -> Vec<u8> {
         let message = "your key is known here no more; whoever looks after the daemon can enter it in [[control.client]]";
@@ -239,7 +254,7 @@ impl Service {
     /// A refusal of a request whatever it holds: under its id, so that the client knows which one it was.
     fn answer_unread(&self, frame: &[u8], caller: &Caller, error: &WireError) -> Vec<u8> {
         let mut asked = Asked::now(caller);
-        if frame.len() > self.max_request_bytes {
+        if frame.len() > self.bounds.max_request_bytes {
             return self.refuse(asked, error);
         }
         let request_id = match asked.decoded(codec::decode_request(frame)) {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -18,6 +18,7 @@ use crate::sys::readiness;
 
 use super::caller::{self, Caller};
 use super::guard::{Guard, Rights, ServerKeys, Unknown};
+use super::rate::Rates;
 use super::service::Service;
 
 /// Bounds of one endpoint.
@@ -29,22 +30,21 @@ pub struct Limits {
     pub in_work: usize,
     /// The same for one client, so that none takes all the room.
     pub in_work_of_one: usize,
+    /// Replies that wait for one client to read them; further ones are lost to that client.
+    pub unread_replies: u32,
+    /// How long a client may take to greet.
+    pub handshake_timeout: Duration,
+    /// Requests of one client in a second, in the long run; further ones are answered `busy`.
+    pub requests_per_second: Option<u32>,
 }
 
 impl Limits {
-    /// Limits with this largest request.
-    pub fn new(max_request_bytes: usize) -> Self {
-        Self { max_request_bytes, in_work: 4096, in_work_of_one: 1024 }
-    }
-
     /// What libzmq cuts a connection off for. Well above the largest request, so that one which is merely too large is answered.
     fn max_frame(&self) -> i64 {
         i64::try_from(self.max_request_bytes.saturating_mul(4).max(16 << 20)).unwrap_or(i64::MAX)
     }
 }
 
-/// Replies that wait for one client to read them; further ones are lost to that client.
-const UNREAD_REPLIES: i32 = 1000;
 /// Requests taken in a row before replies that became ready have their turn.
 const BATCH: usize = 64;
 /// How long an endpoint goes on answering once it is to close.
@@ -96,6 +96,11 @@ pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> zmq::Result<T>) -> zmq:
     }
 }
 
+/// How long a peer may take to greet at endpoints that are bound from now on.
+pub(super) fn set_handshake_timeout(socket: &zmq::Socket, timeout: Duration) -> zmq::Result<()> {
+    socket.set_handshake_ivl(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+}
+
 /// Binds a socket to one endpoint more; returns where that is, wildcards resolved.
 pub(super) fn bind(socket: &zmq::Socket, endpoint: &str) -> zmq::Result<String> {
     // Only where it is asked for: an IPv4 address would be shown as one that is mapped into IPv6.
@@ -145,7 +150,8 @@ impl Bound {
             let socket = context.socket(zmq::ROUTER)?;
             socket.set_linger(LINGER)?;
             socket.set_maxmsgsize(limits.max_frame())?;
-            socket.set_sndhwm(UNREAD_REPLIES)?;
+            socket.set_sndhwm(i32::try_from(limits.unread_replies).unwrap_or(i32::MAX))?;
+            set_handshake_timeout(&socket, limits.handshake_timeout)?;
             // A reply to a client that has left is an error that can be seen, not silence.
             socket.set_router_mandatory(true)?;
             if guard.keys().is_some() {
@@ -174,6 +180,7 @@ impl Bound {
             service,
             limits: self.limits,
             guard: self.guard.clone(),
+            rates: self.limits.requests_per_second.map(Rates::new),
             in_work: FuturesUnordered::new(),
             of_each: HashMap::new(),
         };
@@ -221,6 +228,8 @@ struct Door {
     service: Arc<Service>,
     limits: Limits,
     guard: Guard,
+    /// `None`: everybody asks as fast as it likes.
+    rates: Option<Rates>,
     in_work: FuturesUnordered<BoxFuture<'static, (Envelope, Vec<u8>)>>,
     /// How many of them are of which client, by its routing id.
     of_each: HashMap<Vec<u8>, usize>,
@@ -318,6 +327,14 @@ impl Door {
             return self.send(envelope, &reply);
         }
         let client = envelope.first().map_or(&[][..], |id| &id[..]);
+        // By the key, where there is one: a client does not get more by connecting more often.
+        let asks = caller.client.as_deref().map_or(client, str::as_bytes);
+        if let Some(rates) = &mut self.rates
+            && !rates.take(asks, Instant::now())
+        {
+            let reply = self.service.answer_too_fast(&body, &caller);
+            return self.send(envelope, &reply);
+        }
         let of_this = self.of_each.get(client).copied().unwrap_or(0);
         if self.in_work.len() >= self.limits.in_work || of_this >= self.limits.in_work_of_one {
             let reply = self.service.answer_busy(&body, &caller);

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::config::{Cgroup, Config, Endpoint};
+use crate::control::publisher::PublisherLimits;
 use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
 use crate::control::{BindError, Bound, Doorkeeper, Guard, Limits, Publisher};
 use crate::procfs::Owner;
@@ -20,11 +21,16 @@ use crate::store::{StateDir, Store};
 use crate::subprocess::containment::{Groups, Place};
 use crate::sys::cgroup::Controllers;
 use crate::sys::limits::{Nofile, raise_nofile};
-use crate::sys::{probe, reaper, signals};
+use crate::sys::{accept, probe, reaper, signals};
 
 use super::exit::StartError;
 use super::handover::{self, LOCK, METRICS};
 use super::sockets::{Permissions, SocketFile, bind_ipc};
+
+/// Requests in work at one endpoint at a time.
+const IN_WORK: usize = 4096;
+/// The same for one client.
+const IN_WORK_OF_ONE: usize = 1024;
 
 /// A daemon that holds all it needs and has started nothing.
 pub struct Prepared {
@@ -92,7 +98,16 @@ impl Prepared {
         let ports = handover::ports(&mut kept);
         let before_raised = handover::nofile(&mut kept);
         let context = zmq::Context::new();
-        let limits = Limits::new(config.control.max_request_bytes);
+        let bounds = &config.limits;
+        accept::at_most(bounds.connections);
+        let limits = Limits {
+            max_request_bytes: config.control.max_request_bytes,
+            in_work: IN_WORK,
+            in_work_of_one: IN_WORK_OF_ONE,
+            unread_replies: bounds.unread_replies,
+            handshake_timeout: bounds.handshake_timeout,
+            requests_per_second: bounds.requests_per_second,
+        };
         let mut bound = Vec::new();
         let mut socket_files = Vec::new();
         let (access, seen) = watch::channel(Arc::new(config.control.access.clone()));
@@ -129,7 +144,11 @@ impl Prepared {
                 }
             }
         }
-        let mut publisher = Publisher::new(&context, keys)?;
+        let mut publisher = Publisher::new(
+            &context,
+            PublisherLimits { unread_events: bounds.unread_events, handshake_timeout: bounds.handshake_timeout },
+            keys,
+        )?;
         for endpoint in &config.events.endpoints {
             match endpoint {
                 Endpoint::Ipc(path) => {

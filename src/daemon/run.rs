@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::cgse::Registry;
 use crate::config::Endpoint;
-use crate::control::{Identity, Neighbours, Service};
+use crate::control::{Bounds, Identity, Neighbours, Service};
 use crate::output::{self, Outputs};
 use crate::probe::Asker;
 use crate::procfs::{self, Forest};
@@ -133,7 +133,8 @@ impl Prepared {
         let containment = Arc::new(Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
         let spawner = Spawner::new(owner.to_string(), mains.clone(), nofile_of_children, containment.clone(), outputs.clone());
         let registry = config.cgse.as_ref().map(|cgse| Arc::new(Registry::new(&cgse.registry)));
-        let vigil = Arc::new(VigilShared::new(Arc::new(Asker::new(registry.clone())), spawner.clone(), forest.clone(), reaped.clone()));
+        let vigil = VigilShared::new(Arc::new(Asker::new(registry.clone())), spawner.clone(), forest.clone(), reaped.clone());
+        let vigil = Arc::new(vigil.keeping(config.limits.probe_output_bytes));
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
         let service_manager = ServiceManager::find(kept.keys().cloned().collect());
         let depository = Arc::new(Depository::new(service_manager.clone()));
@@ -158,6 +159,7 @@ impl Prepared {
             starts: AtomicU64::new(0),
         });
 
+        supervisor.at_most(config.limits.processes);
         let mut background = JoinSet::new();
         let refreshed = telemetry.clone();
         background.spawn(monitor.clone().run(config.metrics.refresh_interval, move |refresh| {
@@ -265,7 +267,7 @@ impl Prepared {
             let Outcome { adopted, ended, lost, remnants, took } = outcome;
             telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
         }
-        let max_request_bytes = config.control.max_request_bytes;
+        let bounds = Bounds { max_request_bytes: config.control.max_request_bytes, log_reply_bytes: config.limits.log_reply_bytes };
         // Once everything is taken over: whoever finds the daemon there may ask it anything.
         let mut membership = config.cgse.as_ref().map(|cgse| Membership::begin(cgse, &owner, &identity, telemetry.clone()));
         let (readiness_seen, spawner_too, store_too, told) =
@@ -285,7 +287,7 @@ impl Prepared {
             definitions: bridge,
             journal: Arc::new(answers),
         };
-        let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, max_request_bytes, neighbours, outputs, known));
+        let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, bounds, neighbours, outputs, known));
         for bound in bound {
             let (service, closing) = (service.clone(), closing_seen.clone());
             doors.spawn(async move {

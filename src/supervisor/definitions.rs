@@ -70,7 +70,7 @@ pub enum UnregisterError {
     Command(#[from] CommandError),
 }
 
-/// The most sub-processes that may be registered: each may hold some ten descriptors.
+/// The most sub-processes that may be registered, unless another number is said: each may hold some ten descriptors.
 pub const MAX_REGISTERED: usize = 10_000;
 
 impl Registered {
@@ -177,8 +177,8 @@ impl SupervisorHandle {
                 return Err(RegisterError::Exists(other));
             }
             let new = specs.iter().filter(|spec| !registered.handles.contains_key(&spec.name)).count();
-            if registered.handles.len() + new > MAX_REGISTERED {
-                return Err(RegisterError::Full(MAX_REGISTERED));
+            if registered.handles.len() + new > registered.most {
+                return Err(RegisterError::Full(registered.most));
             }
             registered.put_in_order(&specs, &surplus.iter().map(|handle| handle.name().clone()).collect())?;
             for spec in specs {

@@ -21,13 +21,21 @@ use super::requirements::{self, Ends};
 #[derive(Clone, Debug)]
 pub struct SupervisorHandle(pub(super) Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Registered {
+    /// How many there may be.
+    pub(super) most: usize,
     pub(super) handles: BTreeMap<Name, SubProcessHandle>,
     /// Of exactly those, but for one that is being unregistered, which is none any more here. Without unknown requirements, and without cycles.
     pub(super) order: Order,
     /// Those that the configuration file had when it was last read, as far as they are registered.
     pub(super) of_file: BTreeSet<Name>,
+}
+
+impl Default for Registered {
+    fn default() -> Self {
+        Self { most: super::definitions::MAX_REGISTERED, handles: BTreeMap::new(), order: Order::default(), of_file: BTreeSet::new() }
+    }
 }
 
 #[derive(Debug)]

@@ -16,7 +16,6 @@ use crate::subprocess::actor;
 use crate::subprocess::{CommandError, Launch, Spec, SubProcessHandle};
 
 use super::SupervisorHandle;
-use super::definitions::MAX_REGISTERED;
 use super::order::{self, Cycle, Link, Order};
 use super::plan::Plan;
 use super::registry::Registered;
@@ -64,6 +63,11 @@ struct Work {
 }
 
 impl SupervisorHandle {
+    /// Registers no more than so many from now on.
+    pub fn at_most(&self, processes: usize) {
+        self.0.write().most = processes;
+    }
+
     /// Notes which names the configuration file has. It is told when the daemon starts; each reload knows by itself.
     pub fn are_of_file<'a>(&self, names: impl IntoIterator<Item = &'a Name>) {
         self.0.write().of_file.extend(names.into_iter().cloned());
@@ -193,8 +197,8 @@ impl Registered {
         let known = self.handles.iter().map(|(name, handle)| (name.clone(), handle.published().spec.clone())).collect();
         let outdated = self.handles.iter().filter(|(_, handle)| handle.published().outdated).map(|(name, _)| name.clone()).collect();
         let plan = Plan::new(&known, &self.of_file, &outdated, file);
-        if self.handles.len() - plan.removed.len() + plan.added.len() > MAX_REGISTERED {
-            return Err(ReloadError::Full(MAX_REGISTERED));
+        if self.handles.len() - plan.removed.len() + plan.added.len() > self.most {
+            return Err(ReloadError::Full(self.most));
         }
         let mut order = self.order.clone();
         plan.removed.iter().for_each(|name| order.remove(name));

@@ -59,6 +59,8 @@ pub struct VigilShared {
     forest: Arc<Forest>,
     reaped: Arc<Notify>,
     running: Running,
+    /// Bytes that are kept of what a program writes.
+    kept: usize,
 }
 
 impl std::fmt::Debug for VigilShared {
@@ -70,7 +72,12 @@ impl std::fmt::Debug for VigilShared {
 impl VigilShared {
     /// `reaped` is woken when the main process of a program was reaped, as for any other main.
     pub fn new(ask: Arc<dyn Ask>, spawner: Spawner, forest: Arc<Forest>, reaped: Arc<Notify>) -> Self {
-        Self { ask, spawner, forest, reaped, running: Running::default() }
+        Self { ask, spawner, forest, reaped, running: Running::default(), kept: program::KEPT }
+    }
+
+    /// Keeps so many bytes of what a program writes.
+    pub fn keeping(self, kept: usize) -> Self {
+        Self { kept, ..self }
     }
 
     /// Resolves when no program that asks a service is left, nor any process that one has started.

@@ -26,7 +26,7 @@ const MAIN_PID: &str = "MAINPID";
 /// Is meant for the service alone: what this program says there is not heard.
 const NOT_FOR_PROGRAMS: [&str; 2] = ["NOTIFY_SOCKET", "WATCHDOG_USEC"];
 /// So much of what it writes is kept, in bytes: the end of it, where most programs say what went wrong.
-const KEPT: usize = 4096;
+pub(super) const KEPT: usize = 4096;
 /// So much is read of it without a pause.
 const EAGERLY: usize = 1 << 20;
 /// The pause after each read above that, which bounds what a program that never stops writing costs the daemon.
@@ -177,7 +177,7 @@ impl Life {
     async fn start(&mut self, program: Program, uuid: &str) -> Result<(Spawned, Output), String> {
         let refused = |error: std::io::Error| format!("no pipe for the output of the program: {error}");
         let (reader, writer) = std::io::pipe().map_err(refused)?;
-        let output = Output::new(pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(refused)?);
+        let output = Output::new(pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(refused)?, self.shared.kept);
         let spawner = self.shared.spawner.clone();
         let starting = spawner.clone().spawn_into(program.spec, program.launch, uuid.to_owned(), writer.into());
         tokio::pin!(starting);
@@ -252,18 +252,19 @@ impl Process {
 struct Output {
     pipe: pipe::Receiver,
     kept: Vec<u8>,
+    most: usize,
     read: usize,
 }
 
 impl Output {
-    fn new(pipe: pipe::Receiver) -> Self {
-        Self { pipe, kept: Vec::new(), read: 0 }
+    fn new(pipe: pipe::Receiver, most: usize) -> Self {
+        Self { pipe, kept: Vec::new(), most, read: 0 }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
         self.read = self.read.saturating_add(bytes.len());
         self.kept.extend_from_slice(bytes);
-        self.kept.drain(..self.kept.len().saturating_sub(KEPT));
+        self.kept.drain(..self.kept.len().saturating_sub(self.most));
     }
 
     /// Reads for as long as it is polled.
