@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_peer_has_half_of_the_room_and_whoever_left_makes_room() {
-        let mut connected = Connected { looked: Some(Instant::now()), ..Connected::default() };
+        let mut connected = Connected { door: vec![1], looked: Some(Instant::now()), ..Connected::default() };
         let enter = |connected: &mut Connected, fd: c_int, peer: Peer| {
             let has_room = connected.has_room(&peer, 10);
             if has_room {

@@ -7,6 +7,7 @@ mod harness;
 #[cfg(test)]
 mod access;
 mod adoption;
+mod attackers;
 #[cfg(test)]
 mod attributes;
 #[cfg(test)]
