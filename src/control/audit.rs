@@ -1,6 +1,8 @@
 //! The audit trail: each command that was to change something is told to an [`Auditor`], with what came of it, refusals too. And the answer of `audit`.
 
-use std::time::{Duration, SystemTime};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::protocol::reply::AuditEntry;
 use crate::protocol::request::{Audit, Command, DEFAULT_AUDIT_LIMIT, MOST_AUDIT_ENTRIES, Target};
@@ -8,6 +10,7 @@ use crate::protocol::{CommandName, ErrorCode, Name, WireError};
 use crate::subprocess::published::unix_seconds;
 
 use super::caller::Caller;
+use super::rate::Rates;
 use super::refusals;
 use super::service::Service;
 
@@ -45,6 +48,46 @@ impl Service {
             Ok(Err(_)) => Err(refusals::internal("reading the audit trail failed half-way")),
             Err(_) => Err(WireError::new(ErrorCode::Timeout, format!("the audit trail could not be read within {DEADLINE:?}"))),
         }
+    }
+}
+
+/// Refusals of one principal in a second, in the long run, that are kept; a hundred may come at once. Whoever knocks all day does not push out what was done.
+const REFUSALS: u32 = 10;
+/// Principals whose refusals are counted: those that are configured, and the roles.
+const MOST_PRINCIPALS: usize = 10_000;
+
+/// Which refusals are kept.
+#[derive(Debug)]
+pub(super) struct Refusals(Mutex<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    rates: Rates,
+    /// How many of whom were not kept since one was.
+    untold: HashMap<String, u64>,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Mutex::new(Counted { rates: Rates::new(REFUSALS), untold: HashMap::new() }))
+    }
+}
+
+impl Refusals {
+    /// The entry of a refusal, with how many before it were not kept; or nothing, where it is one of those itself.
+    pub(super) fn keep(&self, mut entry: AuditEntry, now: Instant) -> Option<AuditEntry> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counted { rates, untold } = &mut *counted;
+        if !rates.take(entry.principal.as_bytes(), now) {
+            if untold.len() < MOST_PRINCIPALS || untold.contains_key(&entry.principal) {
+                *untold.entry(entry.principal).or_default() += 1;
+            }
+            return None;
+        }
+        if let (Some(untold), Some(message)) = (untold.remove(&entry.principal), &mut entry.message) {
+            message.push_str(&format!(" ({untold} refusals before this one are not told)"));
+        }
+        Some(entry)
     }
 }
 
@@ -115,5 +158,32 @@ fn target(command: &Command) -> Option<String> {
         | Command::History(_)
         | Command::Audit(_)
         | Command::Logs(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_knocks_all_day_does_not_fill_the_trail() {
+        let entry = |principal: &str| AuditEntry {
+            time: 1.0,
+            principal: principal.to_owned(),
+            endpoint: "tcp://127.0.0.1:1".to_owned(),
+            peer: None,
+            command: "quit".to_owned(),
+            target: None,
+            request_id: None,
+            outcome: "permission_denied".to_owned(),
+            message: Some("no".to_owned()),
+        };
+        let (refusals, now) = (Refusals::default(), Instant::now());
+        assert_eq!((0..5000).filter_map(|_| refusals.keep(entry("viewer"), now)).count(), 100);
+        assert!(refusals.keep(entry("other"), now).is_some());
+        let later = refusals.keep(entry("viewer"), now + Duration::from_secs(1)).unwrap();
+        assert_eq!(later.message.as_deref(), Some("no (4900 refusals before this one are not told)"));
+        let after = refusals.keep(entry("viewer"), now + Duration::from_secs(1)).unwrap();
+        assert_eq!(after.message.as_deref(), Some("no"));
     }
 }

@@ -19,7 +19,7 @@ use crate::protocol::{CommandName, ErrorCode, Name, WireError};
 use crate::status::Monitor;
 use crate::supervisor::SupervisorHandle;
 
-use super::audit::{Audited, Auditor};
+use super::audit::{Audited, Auditor, Refusals};
 use super::authorize::authorize;
 use super::caller::Caller;
 use super::once::{Came, Journal, Known, Once};
@@ -119,6 +119,7 @@ pub struct Service {
     pub(super) log_questions: Arc<Semaphore>,
     pub(super) audit_questions: Arc<Semaphore>,
     pub(super) bounds: Bounds,
+    refusals: Refusals,
     once: Once,
 }
 
@@ -155,7 +156,19 @@ impl Service {
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
         let audit_questions = Arc::new(Semaphore::new(AUDIT_QUESTIONS));
         let once = Once::new(neighbours.journal.clone(), known);
-        Self { supervisor, monitor, identity, host_questions, neighbours, outputs, log_questions, audit_questions, bounds, once }
+        Self {
+            supervisor,
+            monitor,
+            identity,
+            host_questions,
+            neighbours,
+            outputs,
+            log_questions,
+            audit_questions,
+            bounds,
+            refusals: Refusals::default(),
+            once,
+        }
     }
 
     /// Answers one frame. Always: whatever it holds, and even when answering it fails.
@@ -266,7 +279,9 @@ impl Service {
     fn note(&self, asked: Asked<'_>, error: Option<&WireError>) {
         let Asked { began, caller, command, audited, request_id } = asked;
         if let Some(audited) = audited {
-            self.neighbours.auditor.audit(audited.entry(caller, request_id.map(ToString::to_string), error));
+            let entry = audited.entry(caller, request_id.map(ToString::to_string), error);
+            let kept = if error.is_some() { self.refusals.keep(entry, Instant::now()) } else { Some(entry) };
+            kept.into_iter().for_each(|entry| self.neighbours.auditor.audit(entry));
         }
         self.neighbours.observer.served(&Served { command, error, duration: began.elapsed(), request_id });
     }

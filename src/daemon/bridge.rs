@@ -172,6 +172,10 @@ impl Records for Bridge {
 
 impl Auditor for Bridge {
     fn audit(&self, entry: AuditEntry) {
+        let AuditEntry { time: _, principal, endpoint, peer, command, target, request_id, outcome, message } = &entry;
+        let (peer, target, request_id) = (peer.as_deref(), target.as_deref(), request_id.as_deref());
+        // What a client says is shown as it would be written in a program: no line of it looks like one of ours.
+        tracing::info!(target: "procman::audit", ?principal, endpoint, peer, command, target, ?request_id, outcome, ?message, "asked for a change");
         self.store.audit(&entry);
     }
 
