@@ -67,6 +67,11 @@ impl Endpoint {
         }
     }
 
+    /// Any free port of the loopback interface.
+    pub const fn any_port_of_loopback() -> Self {
+        Self::Tcp { host: Host::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)), port: None }
+    }
+
     /// Whether only processes of this host can reach it.
     pub fn is_local(&self) -> bool {
         match self {

@@ -37,7 +37,7 @@ pub use endpoint::{Endpoint, Host, InvalidEndpoint};
 pub use limits::Limits;
 pub use places::Places;
 
-use crate::access::Access;
+use crate::access::{Access, Role};
 use crate::protocol::Name;
 use crate::protocol::definition::Definition;
 use crate::subprocess::spec::Spec;
@@ -131,6 +131,19 @@ pub struct Cgse {
     pub service_type: String,
     /// The host that is registered; `None` is the address of the first TCP endpoint.
     pub advertise_host: Option<String>,
+    /// Where clients of CGSE's control servers come in; `None`: nowhere.
+    pub control_server: Option<ControlServer>,
+}
+
+/// The two doors that a control server of CGSE has; both do the same here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlServer {
+    /// For commands to a device.
+    pub device: Endpoint,
+    /// For commands to the server itself.
+    pub service: Endpoint,
+    /// The most that may be done there.
+    pub role: Role,
 }
 
 /// A configuration that is right, and what is nevertheless worth saying about it.

@@ -9,8 +9,8 @@ use super::document::{Document, Said, Table};
 use super::endpoint::Endpoint;
 use super::limits::{self, Limits};
 use super::places::Places;
-use super::{Cgroup, Cgse, Control, Events, Metrics};
-use crate::access::Access;
+use super::{Cgroup, Cgse, Control, ControlServer, Events, Metrics};
+use crate::access::{Access, Role};
 use crate::protocol::DEFAULT_MAX_REQUEST_BYTES;
 use crate::protocol::definition::Seconds;
 
@@ -29,7 +29,8 @@ pub(super) const EVENTS_KEYS: &[&str] = &["endpoints", "socket_mode", "socket_gr
 pub(super) const METRICS_KEYS: &[&str] = &["listen", "refresh_interval", "prefix"];
 
 /// The keys of `[cgse]`.
-pub(super) const CGSE_KEYS: &[&str] = &["registry", "heartbeat", "service_type", "advertise_host"];
+pub(super) const CGSE_KEYS: &[&str] =
+    &["registry", "heartbeat", "service_type", "advertise_host", "device_endpoint", "service_endpoint", "role"];
 const LATER_CGSE_KEYS: &[&str] = &["notify_hub", "metrics_hub"];
 
 /// Where the registry of CGSE takes requests, as its settings have it.
@@ -102,12 +103,12 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
     let events = read_events(doc, events.as_mut(), &runtime_dir, &control, insecure, &mut socket_groups);
     let metrics = read_metrics(doc, metrics.as_mut());
     let limits = limits::read(doc, limits.as_mut());
-    let cgse = cgse.as_mut().map(|table| read_cgse(doc, table, &control.endpoints));
+    let cgse = cgse.as_mut().map(|table| read_cgse(doc, table, &control, insecure));
     Settings { state_dir, runtime_dir, cgroup, include, control, socket_groups, secret_key_line, events, metrics, limits, cgse }
 }
 
 /// How the daemon is listed in the registry of CGSE, which finds services by host and port.
-fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &[Endpoint]) -> Cgse {
+fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &Control, insecure: bool) -> Cgse {
     let mut endpoint = |key: &str, default: &str| match doc.take::<String>(table, key) {
         Some(said) if !is_tcp_peer(&said.value) => {
             doc.error(said.line, table.key(key), format!("{:?} is no endpoint to connect to; write \"{default}\"", said.value));
@@ -127,12 +128,82 @@ fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &[E
     };
     let service_type = text("service_type").unwrap_or_else(|| CGSE_SERVICE_TYPE.to_owned());
     let advertise_host = text("advertise_host");
-    if !control.iter().any(|endpoint| matches!(endpoint, Endpoint::Tcp { .. })) {
-        let message =
-            "CGSE finds services by host and port: say a TCP endpoint in control.endpoints, too, such as \"tcp://127.0.0.1:6150\"";
+    let control_server = control_server(doc, table, control, insecure);
+    let doors = control.endpoints.iter().chain(control.guarded.iter().map(|guarded| &guarded.endpoint));
+    if control_server.is_none() && !doors.into_iter().any(|endpoint| matches!(endpoint, Endpoint::Tcp { .. })) {
+        let message = "CGSE finds services by host and port, and there is none: leave device_endpoint and service_endpoint out, or say a TCP endpoint in \
+                       control.endpoints, too, such as \"tcp://127.0.0.1:6150\"";
         doc.error(table.line, table.path.clone(), message);
     }
-    Cgse { registry, heartbeat, service_type, advertise_host }
+    Cgse { registry, heartbeat, service_type, advertise_host, control_server }
+}
+
+/// The two doors that a control server of CGSE has. They have no keys, which its clients know nothing of.
+fn control_server<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &Control, insecure: bool) -> Option<ControlServer> {
+    let has_curve = control.secret_key_file.is_some();
+    let said_role = doc.take::<String>(table, "role");
+    let role = match &said_role {
+        None if has_curve => Role::Read,
+        None => Role::Admin,
+        Some(said) => Role::of(&said.value).unwrap_or_else(|| {
+            let message = format!("{:?} is no role; say \"read\", \"operate\" or \"admin\"", said.value);
+            doc.error(said.line, table.key("role"), message);
+            Role::Read
+        }),
+    };
+    let by_local_users = match role {
+        Role::Read => "can look",
+        Role::Operate => "can start and end sub-processes",
+        Role::Admin => "can command the daemon",
+    };
+    let mut is_said = false;
+    let mut door = |key: &'static str| {
+        let said = doc.take::<String>(table, key);
+        is_said |= said.is_some();
+        let Some(said) = said else { return Endpoint::any_port_of_loopback().into() };
+        if said.value.is_empty() {
+            return None;
+        }
+        match said.value.parse::<Endpoint>() {
+            Ok(endpoint @ Endpoint::Tcp { .. }) => {
+                let key = if key == "device_endpoint" { "cgse.device_endpoint" } else { "cgse.service_endpoint" };
+                let door = Door { key, needed: None, by_local_users, by_network: "use this with its role" };
+                // Keys do not help here.
+                door.guard(doc, &endpoint, said.line, insecure, role == Role::Read && endpoint.is_local());
+                Some(endpoint)
+            }
+            Ok(Endpoint::Ipc(_)) => {
+                doc.error(said.line, table.key(key), "CGSE finds services by host and port: say a TCP endpoint, \"tcp://127.0.0.1:*\"");
+                Some(Endpoint::any_port_of_loopback())
+            }
+            Err(error) => {
+                doc.error(said.line, table.key(key), error.to_string());
+                Some(Endpoint::any_port_of_loopback())
+            }
+        }
+    };
+    match (door("device_endpoint"), door("service_endpoint")) {
+        (Some(device), Some(service)) => {
+            if !is_said && role > Role::Read {
+                let message = format!(
+                    "every user of this host {by_local_users} by CGSE's own protocol at two ports of the loopback interface; role = \"read\" lets it \
+                     look alone, device_endpoint = service_endpoint = \"\" opens none"
+                );
+                doc.warning(table.line, table.path.clone(), message);
+            }
+            if device.collides_with(&service)
+                || [&device, &service].iter().any(|door| control.endpoints.iter().any(|other| door.collides_with(other)))
+            {
+                doc.error(table.line, table.key("service_endpoint"), "each door needs an endpoint of its own");
+            }
+            Some(ControlServer { device, service, role })
+        }
+        (None, None) => None,
+        (Some(door), None) | (None, Some(door)) => {
+            doc.error(table.line, table.path.clone(), "CGSE's clients need both device_endpoint and service_endpoint, or neither");
+            Some(ControlServer { device: door.clone(), service: door, role })
+        }
+    }
 }
 
 /// Whether this is `tcp://HOST:PORT`.

@@ -747,7 +747,27 @@ fn the_registry_of_cgse_is_off_unless_it_is_said() {
     let tcp = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n";
     let cgse = good(&format!("{tcp}[cgse]\n")).cgse.unwrap();
     assert_eq!((&*cgse.registry, &*cgse.heartbeat, &*cgse.service_type), ("tcp://127.0.0.1:6100", "tcp://127.0.0.1:6102", "PROCMAN"));
-    wrong("[cgse]\n", &[("1: cgse: ", "TCP endpoint")]);
+    let doors = good("[cgse]\n").cgse.unwrap().control_server.unwrap();
+    assert_eq!((doors.device.to_string(), doors.role), ("tcp://127.0.0.1:*".into(), Role::Admin));
+    assert_eq!(doors.service, doors.device);
+    let closed = "[cgse]\ndevice_endpoint = ''\nservice_endpoint = ''\n";
+    assert_eq!(good(&format!("{tcp}{closed}")).cgse.unwrap().control_server, None);
+    wrong(closed, &[("1: cgse: ", "TCP endpoint")]);
+    wrong("[cgse]\ndevice_endpoint = ''", &[("1: cgse: ", "or neither")]);
+    wrong(
+        "[cgse]\ndevice_endpoint = 'ipc:///x'\nservice_endpoint = 'ipc:///y'",
+        &[("2: cgse.device_endpoint: ", "host and port"), ("3: cgse.service_endpoint: ", "host and port")],
+    );
+    wrong("[cgse]\ndevice_endpoint = 'tcp://*:1'", &[("2: cgse.device_endpoint: ", "open to the network")]);
+    wrong(
+        "[cgse]\ndevice_endpoint = 'tcp://127.0.0.1:1'\nservice_endpoint = 'tcp://127.0.0.1:1'",
+        &[("1: cgse.service_endpoint: ", "of its own")],
+    );
+    wrong("[cgse]\nrole = 'root'", &[("2: cgse.role: ", "no role")]);
+    assert_eq!(check("[cgse]\n").unwrap().warnings.len(), 1, "everybody can command");
+    assert_eq!(check("[cgse]\nrole = 'read'").unwrap().warnings, []);
+    let curve = "[control]\n[control.curve]\nsecret_key_file = 's'\n[cgse]\n";
+    assert_eq!(good(curve).cgse.unwrap().control_server.unwrap().role, Role::Read, "these doors have no keys");
     let mistakes = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n[cgse]\nregistry = 'ipc:///x'\nheartbeat = 'tcp://*:1'\nservice_type = 'a b'\nnotify_hub = 'x'\n";
     wrong(
         mistakes,

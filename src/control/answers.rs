@@ -98,6 +98,7 @@ impl Service {
             capabilities: identity.capabilities,
             counts: self.supervisor.counts(),
             events_endpoints: Some(identity.events_endpoints.clone()),
+            cgse_endpoints: Some(identity.cgse_endpoints.clone()).filter(|endpoints| !endpoints.is_empty()),
         }
     }
 

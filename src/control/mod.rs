@@ -1,6 +1,7 @@
 //! The ZeroMQ door: requests in, exactly one reply frame out for each; events out.
 //!
 //! - [`transport`]: ROUTER sockets in the runtime, envelopes, back-pressure; knows no command; `rate`: how fast one client may ask;
+//! - [`dialect`]: how requests and replies are framed, for clients of ours and of CGSE's control servers;
 //! - [`publisher`]: the PUB socket, for events;
 //! - [`service`]: decode → authorise → supervisor → reply; [`answers`]: each command's answer; [`logs`](self) that of `logs`;
 //! - [`repeats`]: what was asked before, pure; `once`: nothing of that is done twice;
@@ -14,6 +15,7 @@ pub mod answers;
 pub mod audit;
 pub mod authorize;
 pub mod caller;
+pub mod dialect;
 pub mod guard;
 mod logs;
 mod once;
@@ -29,6 +31,7 @@ pub mod zap;
 
 pub use audit::Auditor;
 pub use caller::Caller;
+pub use dialect::Dialect;
 pub use guard::Guard;
 pub use once::{Journal, Known};
 pub use publisher::Publisher;

@@ -41,6 +41,8 @@ pub struct Identity {
     pub hostname: String,
     /// Where requests are taken.
     pub endpoints: Vec<String>,
+    /// Where they are taken from clients of CGSE's control servers: commands to a device, and to the server itself; or none.
+    pub cgse_endpoints: Vec<String>,
     /// Where events are published.
     pub events_endpoints: Vec<String>,
     /// Where metrics are served.

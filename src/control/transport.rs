@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::sys::readiness;
 
 use super::caller::{self, Caller};
+use super::dialect::{self, Dialect, MAX_SEQUENCE, Said, Shape};
 use super::guard::{Guard, Rights, ServerKeys, Unknown};
 use super::rate::Rates;
 use super::service::Service;
@@ -135,6 +136,7 @@ pub struct Bound {
     pub endpoint: String,
     limits: Limits,
     guard: Guard,
+    dialect: Dialect,
 }
 
 impl std::fmt::Debug for Bound {
@@ -145,7 +147,7 @@ impl std::fmt::Debug for Bound {
 
 impl Bound {
     /// Opens an endpoint.
-    pub fn bind(context: &zmq::Context, endpoint: &str, limits: Limits, guard: Guard) -> Result<Self, BindError> {
+    pub fn bind(context: &zmq::Context, endpoint: &str, limits: Limits, guard: Guard, dialect: Dialect) -> Result<Self, BindError> {
         let open = || -> zmq::Result<(zmq::Socket, String)> {
             let socket = context.socket(zmq::ROUTER)?;
             socket.set_linger(LINGER)?;
@@ -168,7 +170,7 @@ impl Bound {
             Ok((socket, resolved))
         };
         let (socket, resolved) = open().map_err(|error| BindError::new(TAKE_REQUESTS, endpoint, error))?;
-        Ok(Self { socket, endpoint: resolved, limits, guard })
+        Ok(Self { socket, endpoint: resolved, limits, guard, dialect })
     }
 
     /// Answers requests until `closing` is true; then those in work are answered, and the socket is closed.
@@ -180,6 +182,7 @@ impl Bound {
             service,
             limits: self.limits,
             guard: self.guard.clone(),
+            dialect: self.dialect.clone(),
             rates: self.limits.requests_per_second.map(Rates::new),
             in_work: FuturesUnordered::new(),
             of_each: HashMap::new(),
@@ -190,7 +193,7 @@ impl Bound {
             let mut has_other_key = false;
             tokio::select! {
                 biased;
-                Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.finish(envelope, &reply),
+                Some((envelope, shape, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.finish(envelope, shape, reply),
                 () = tokio::task::yield_now(), if !emptied => {}
                 ready = signal.readable(), if emptied => ready?.clear_ready(),
                 () = rekeyed.changed() => has_other_key = true,
@@ -207,7 +210,7 @@ impl Bound {
         loop {
             door.receive_batch();
             tokio::select! {
-                Some((envelope, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.finish(envelope, &reply),
+                Some((envelope, shape, reply)) = door.in_work.next(), if !door.in_work.is_empty() => door.finish(envelope, shape, reply),
                 ready = signal.readable() => ready?.clear_ready(),
                 () = &mut farewell => break,
             }
@@ -222,15 +225,76 @@ impl Bound {
 /// All frames up to and including the empty delimiter: where the reply goes. A REQ client with `ZMQ_REQ_CORRELATE` has a request number in it.
 type Envelope = Vec<zmq::Message>;
 
+/// A request, apart from its envelope.
+struct Request {
+    envelope: Envelope,
+    /// How its reply is to look.
+    shape: Shape,
+    /// MessagePack, or why it is none.
+    body: Result<Body, String>,
+}
+
+/// What came over the wire is not copied.
+enum Body {
+    Frame(zmq::Message),
+    Translated(Vec<u8>),
+}
+
+impl std::ops::Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Frame(frame) => frame,
+            Self::Translated(bytes) => bytes,
+        }
+    }
+}
+
+impl Request {
+    fn of_ours(mut frames: Vec<zmq::Message>) -> Self {
+        let shape = Shape::Procman;
+        let Some(delimiter) = frames.iter().skip(1).position(|frame| frame.is_empty()).map(|at| at + 1) else {
+            // Without a delimiter there is no knowing where the envelope ends; the identity alone reaches the client.
+            frames.truncate(1);
+            let message =
+                "there is no empty delimiter frame before the request: use a REQ socket, or send an empty frame first on a DEALER socket";
+            return Self { envelope: frames, shape, body: Err(message.to_owned()) };
+        };
+        let mut bodies = frames.split_off(delimiter + 1);
+        let body = match (bodies.pop(), bodies.len()) {
+            (Some(body), 0) => Ok(Body::Frame(body)),
+            (_, more) => {
+                let count = if more == 0 { "no frame follows".to_owned() } else { format!("{} frames follow", more + 1) };
+                Err(format!("{count} the delimiter: a request is exactly one frame"))
+            }
+        };
+        Self { envelope: frames, shape, body }
+    }
+
+    fn of_control_server(mut frames: Vec<zmq::Message>, max_bytes: usize) -> Self {
+        let rest = frames.split_off(frames.len().min(2));
+        let rest: Vec<&[u8]> = rest.iter().map(|frame| &frame[..]).collect();
+        let Said { shape, body } = dialect::read(&rest, max_bytes);
+        // Clients of CGSE take it for a number.
+        if frames.get(1).is_none_or(|sequence| sequence.len() > MAX_SEQUENCE) {
+            frames.truncate(1);
+            frames.push(zmq::Message::from("0"));
+        }
+        Self { envelope: frames, shape, body: body.map(Body::Translated) }
+    }
+}
+
 struct Door {
     socket: zmq::Socket,
     endpoint: Arc<str>,
     service: Arc<Service>,
     limits: Limits,
     guard: Guard,
+    dialect: Dialect,
     /// `None`: everybody asks as fast as it likes.
     rates: Option<Rates>,
-    in_work: FuturesUnordered<BoxFuture<'static, (Envelope, Vec<u8>)>>,
+    in_work: FuturesUnordered<BoxFuture<'static, (Envelope, Shape, Vec<u8>)>>,
     /// How many of them are of which client, by its routing id.
     of_each: HashMap<Vec<u8>, usize>,
 }
@@ -303,28 +367,20 @@ impl Door {
 
     fn take(&mut self, mut frames: Vec<zmq::Message>) {
         let (caller, is_known) = self.caller(&mut frames);
-        let Some(delimiter) = frames.iter().skip(1).position(|frame| frame.is_empty()).map(|at| at + 1) else {
-            // Without a delimiter there is no knowing where the envelope ends; the identity alone reaches the client.
-            frames.truncate(1);
-            let reply = self.service.answer_malformed(
-                "there is no empty delimiter frame before the request: use a REQ socket, or send an empty frame first on a DEALER socket",
-                &caller,
-            );
-            return self.send(frames, &reply);
+        let Request { envelope, shape, body } = match self.dialect {
+            Dialect::Procman => Request::of_ours(frames),
+            Dialect::ControlServer => Request::of_control_server(frames, self.limits.max_request_bytes),
         };
-        let mut bodies = frames.split_off(delimiter + 1);
-        let envelope = frames;
-        let body = match (bodies.pop(), bodies.len()) {
-            (Some(body), 0) => body,
-            (_, more) => {
-                let count = if more == 0 { "no frame follows".to_owned() } else { format!("{} frames follow", more + 1) };
-                let reply = self.service.answer_malformed(&format!("{count} the delimiter: a request is exactly one frame"), &caller);
-                return self.send(envelope, &reply);
+        let body = match body {
+            Ok(body) => body,
+            Err(message) => {
+                let reply = self.service.answer_malformed(&message, &caller);
+                return self.send(envelope, shape, reply);
             }
         };
         if !is_known {
             let reply = self.service.answer_unknown(&body, &caller);
-            return self.send(envelope, &reply);
+            return self.send(envelope, shape, reply);
         }
         let client = envelope.first().map_or(&[][..], |id| &id[..]);
         // By the key, where there is one: a client does not get more by connecting more often.
@@ -333,28 +389,28 @@ impl Door {
             && !rates.take(asks, Instant::now())
         {
             let reply = self.service.answer_too_fast(&body, &caller);
-            return self.send(envelope, &reply);
+            return self.send(envelope, shape, reply);
         }
         let of_this = self.of_each.get(client).copied().unwrap_or(0);
         if self.in_work.len() >= self.limits.in_work || of_this >= self.limits.in_work_of_one {
             let reply = self.service.answer_busy(&body, &caller);
-            return self.send(envelope, &reply);
+            return self.send(envelope, shape, reply);
         }
         let service = self.service.clone();
         let mut answer: BoxFuture<'static, Vec<u8>> = Box::pin(async move { service.answer(body, caller).await });
         // Most answers are there at once. One that is not is polled again by `in_work`, which brings its own waker.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match answer.as_mut().poll(&mut context) {
-            std::task::Poll::Ready(reply) => self.send(envelope, &reply),
+            std::task::Poll::Ready(reply) => self.send(envelope, shape, reply),
             std::task::Poll::Pending => {
                 *self.of_each.entry(client.to_vec()).or_default() += 1;
-                self.in_work.push(Box::pin(async move { (envelope, answer.await) }));
+                self.in_work.push(Box::pin(async move { (envelope, shape, answer.await) }));
             }
         }
     }
 
     /// Sends the reply of a request that was in work.
-    fn finish(&mut self, envelope: Envelope, reply: &[u8]) {
+    fn finish(&mut self, envelope: Envelope, shape: Shape, reply: Vec<u8>) {
         if let Some(client) = envelope.first().map(|id| id.to_vec())
             && let Entry::Occupied(mut count) = self.of_each.entry(client)
         {
@@ -363,14 +419,15 @@ impl Door {
                 count.remove();
             }
         }
-        self.send(envelope, reply);
+        self.send(envelope, shape, reply);
     }
 
-    fn send(&mut self, envelope: Envelope, reply: &[u8]) {
-        let result = envelope
-            .iter()
-            .try_for_each(|frame| uninterrupted(|| self.socket.send(&frame[..], zmq::SNDMORE | zmq::DONTWAIT)))
-            .and_then(|()| uninterrupted(|| self.socket.send(reply, zmq::DONTWAIT)));
+    fn send(&mut self, envelope: Envelope, shape: Shape, reply: Vec<u8>) {
+        let reply = shape.reply(reply);
+        let Some((last, others)) = reply.split_last() else { return };
+        let first = envelope.iter().map(|frame| &frame[..]).chain(others.iter().map(|frame| &frame[..]));
+        let mut first = first.map(|frame| uninterrupted(|| self.socket.send(frame, zmq::SNDMORE | zmq::DONTWAIT)));
+        let result = first.try_for_each(|sent| sent).and_then(|()| uninterrupted(|| self.socket.send(&last[..], zmq::DONTWAIT)));
         match result {
             Ok(()) => {}
             Err(zmq::Error::EHOSTUNREACH) => tracing::debug!("a client left before its reply"),

@@ -62,7 +62,10 @@ impl Membership {
 /// What the daemon is entered as: the same for the next one in its place.
 fn entry(cgse: &Cgse, owner: &Owner, identity: &Identity) -> ServiceInfo {
     let control = identity.endpoints.iter().find_map(|endpoint| tcp(endpoint));
-    let (host, port) = control.unwrap_or(("127.0.0.1", 0));
+    let (mut doors, nowhere) = (identity.cgse_endpoints.iter().filter_map(|endpoint| tcp(endpoint)), ("127.0.0.1", 0));
+    // Where there is no door for clients of CGSE, those of ours have to do.
+    let (host, port) = doors.next().or(control).unwrap_or(nowhere);
+    let service = doors.next().or(control).map(|(_, port)| port);
     let host = match &cgse.advertise_host {
         Some(host) => host.clone(),
         // Every address of this host.
@@ -70,7 +73,8 @@ fn entry(cgse: &Cgse, owner: &Owner, identity: &Identity) -> ServiceInfo {
         None => host.to_owned(),
     };
     let ports = [
-        ("service_port", Some(port)),
+        ("service_port", service),
+        ("control_port", control.map(|(_, port)| port)),
         ("monitoring_port", identity.events_endpoints.iter().find_map(|endpoint| Some(tcp(endpoint)?.1))),
         ("metrics_port", identity.metrics_endpoint.as_deref().and_then(metrics_port)),
     ];

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::access::Access;
-use crate::config::{Cgroup, Config, Endpoint};
+use crate::access::{Access, Scope};
+use crate::config::{Cgroup, Config, ControlServer, Endpoint};
 use crate::control::publisher::PublisherLimits;
 use crate::control::transport::{PUBLISH, TAKE_REQUESTS};
-use crate::control::{BindError, Bound, Doorkeeper, Guard, Limits, Publisher};
+use crate::control::{BindError, Bound, Dialect, Doorkeeper, Guard, Limits, Publisher};
 use crate::procfs::Owner;
 use crate::protocol::reply::Capabilities;
 use crate::store::{StateDir, Store};
@@ -40,6 +40,8 @@ pub struct Prepared {
     /// What an earlier daemon had somebody keep, by name.
     pub(super) kept: HashMap<String, OwnedFd>,
     pub(super) bound: Vec<Bound>,
+    /// Where clients of CGSE's control servers come in, with commands to a device and to the server itself.
+    pub(super) control_server: Option<[Bound; 2]>,
     pub(super) publisher: Publisher,
     /// Who gets in by TCP, where that takes a key; and who is asked.
     pub(super) access: watch::Sender<Arc<Access>>,
@@ -130,7 +132,7 @@ impl Prepared {
                         mode: mode.unwrap_or(config.control.socket_mode),
                         group: group.or(config.control.socket_group.as_deref()),
                     };
-                    let bind = |endpoint: &str| Bound::bind(&context, endpoint, limits, guard.clone());
+                    let bind = |endpoint: &str| Bound::bind(&context, endpoint, limits, guard.clone(), Dialect::Procman);
                     let (socket, file) = bind_ipc(path, permissions, TAKE_REQUESTS, bind)?;
                     bound.push(socket);
                     socket_files.push(file);
@@ -140,10 +142,21 @@ impl Prepared {
                         Some(keys) => guard.by_keys(keys.clone()),
                         None => guard,
                     };
-                    bound.push(same_port(&ports, endpoint, |endpoint| Bound::bind(&context, endpoint, limits, guard.clone()))?);
+                    bound.push(same_port(&ports, endpoint, |endpoint| {
+                        Bound::bind(&context, endpoint, limits, guard.clone(), Dialect::Procman)
+                    })?);
                 }
             }
         }
+        let control_server = match config.cgse.as_ref().and_then(|cgse| cgse.control_server.as_ref()) {
+            None => None,
+            Some(ControlServer { device, service, role }) => {
+                let guard = Guard::within(*role, Scope::ALL);
+                let bind =
+                    |endpoint: &Endpoint| Bound::bind(&context, &endpoint.to_string(), limits, guard.clone(), Dialect::ControlServer);
+                Some([bind(device)?, bind(service)?])
+            }
+        };
         let mut publisher = Publisher::new(
             &context,
             PublisherLimits { unread_events: bounds.unread_events, handshake_timeout: bounds.handshake_timeout },
@@ -182,6 +195,7 @@ impl Prepared {
             owner,
             kept,
             bound,
+            control_server,
             publisher,
             access,
             doorkeeper,

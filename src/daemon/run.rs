@@ -96,6 +96,7 @@ impl Prepared {
             owner,
             kept,
             bound,
+            control_server,
             publisher,
             access,
             doorkeeper,
@@ -195,6 +196,7 @@ impl Prepared {
             started_at: unix_seconds(SystemTime::now()),
             hostname: sysinfo::System::host_name().unwrap_or_default(),
             endpoints: endpoints.clone(),
+            cgse_endpoints: control_server.iter().flatten().map(|bound| bound.endpoint.clone()).collect(),
             events_endpoints: published,
             metrics_endpoint: metrics_endpoint.clone(),
             capabilities,
@@ -288,7 +290,7 @@ impl Prepared {
             journal: Arc::new(answers),
         };
         let service = Arc::new(Service::new(supervisor.clone(), monitor, identity, bounds, neighbours, outputs, known));
-        for bound in bound {
+        for bound in bound.into_iter().chain(control_server.into_iter().flatten()) {
             let (service, closing) = (service.clone(), closing_seen.clone());
             doors.spawn(async move {
                 let endpoint = bound.endpoint.clone();

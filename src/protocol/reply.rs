@@ -45,6 +45,9 @@ pub struct Info {
     /// Where events are published, wildcards resolved; a daemon before them does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_endpoints: Option<Vec<String>>,
+    /// Where clients of CGSE's control servers come in: with commands to a device, and to the server itself. Not there where they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgse_endpoints: Option<Vec<String>>,
 }
 
 /// What a daemon can do on its host.

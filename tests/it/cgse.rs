@@ -83,9 +83,12 @@ fn the_daemon_is_entered_renewed_and_taken_out() {
     assert_eq!(site.daemon.metric("procman_cgse_registered", &[]), Some(0.0));
     site.daemon.execute("rs_cs");
     let entry = site.wait_until_listed();
-    let port = site.daemon.tcp().rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    let port_of = |endpoint: &str| endpoint.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+    let [device, service] = &site.daemon.info().cgse_endpoints.unwrap()[..] else { panic!("two doors") };
+    let (port, service) = (port_of(device), port_of(service));
     assert_eq!((&entry["host"], &entry["port"], &entry["name"]), (&json!("127.0.0.1"), &json!(port), &json!("procman")));
-    assert_eq!((&entry["metadata"]["type"], &entry["metadata"]["service_port"]), (&json!("PROCMAN"), &json!(port)));
+    assert_eq!((&entry["metadata"]["type"], &entry["metadata"]["service_port"]), (&json!("PROCMAN"), &json!(service)));
+    assert_eq!(entry["metadata"]["control_port"], port_of(&site.daemon.tcp()));
     assert!(entry["metadata"]["metrics_port"].as_u64().unwrap() > 0);
     until("it is told", || site.problem().is_none().then_some(()));
     until("it is served", || site.daemon.metric("procman_cgse_registered", &[]).filter(|it| *it == 1.0));

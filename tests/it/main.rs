@@ -18,6 +18,7 @@ mod cgse;
 mod commands;
 #[cfg(test)]
 mod containment;
+mod control_server;
 #[cfg(test)]
 mod ctl;
 #[cfg(test)]

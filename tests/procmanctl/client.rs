@@ -229,6 +229,7 @@ fn info(uptime: f64) -> Info {
         capabilities: Capabilities { cgroup: false, pidfd_exit_info: false, curve: false, subreaper: true },
         counts: [].into(),
         events_endpoints: None,
+        cgse_endpoints: None,
     }
 }
 

@@ -240,7 +240,7 @@ fn types_have_the_keys_that_are_told() {
     check_type("Signalled", &samples::signalled());
     check_type("Unregistered", &samples::unregistered());
     check_type("Pong", &samples::pong());
-    check_type("Info", &samples::later_info());
+    check_type("Info", &samples::info_in_cgse());
     check_type("Replay", &samples::replay());
     check_type("StateChanged", &samples::state_changed());
     check_type("Noted", &samples::noted());

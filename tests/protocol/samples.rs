@@ -393,6 +393,7 @@ pub(crate) fn info() -> Info {
         capabilities: Capabilities { cgroup: false, pidfd_exit_info: true, curve: true, subreaper: true },
         counts: StateName::ALL.iter().map(|state| (*state, u64::from(*state == StateName::Running))).collect(),
         events_endpoints: None,
+        cgse_endpoints: None,
     }
 }
 
@@ -402,6 +403,11 @@ pub(crate) fn later_info() -> Info {
 }
 
 const DAEMON: &str = "1f0c2ae4-c7c5-11f0-bf26-3b8f6c0d2a11";
+
+/// What a daemon says that takes commands from clients of CGSE's control servers.
+pub(crate) fn info_in_cgse() -> Info {
+    Info { cgse_endpoints: Some(strings(&["tcp://127.0.0.1:33445", "tcp://127.0.0.1:33446"])), ..later_info() }
+}
 
 /// A change of state in which nothing is null.
 pub(crate) fn state_changed() -> StateChanged {
@@ -609,6 +615,7 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("info", "info", "Info", info(), "What daemon it is.");
     reply!("info-no-metrics", "info", "Info", Info { metrics_endpoint: None, ..info() }, "One that serves no metrics.");
     reply!("info-events", "info", "Info", later_info(), "One that publishes events.");
+    reply!("info-cgse", "info", "Info", info_in_cgse(), "One that is in CGSE.");
     reply!("register", "register", "View", new_view(), "Everything is null that may be.");
     let instances = [1, 2].map(|number| View { name: name(&format!("web@{number}")), group: Some(name("web")), ..new_view() }).to_vec();
     reply!("register-instances", "register", "[View]", instances, "With `instances` it is a list.");

@@ -45,6 +45,7 @@ class Info:
     capabilities: Capabilities
     counts: Dict[str, int]
     events_endpoints: Optional[List[str]] = None
+    cgse_endpoints: Optional[List[str]] = None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ pub(super) fn info(info: &Info, style: &Style) -> Report {
     for endpoint in info.events_endpoints.iter().flatten() {
         block.fact("Events", endpoint);
     }
+    for endpoint in info.cgse_endpoints.iter().flatten() {
+        block.fact("CGSE", endpoint);
+    }
     block.fact("Metrics", info.metrics_endpoint.as_deref().unwrap_or("not served"));
     let Capabilities { cgroup, pidfd_exit_info, curve, subreaper } = info.capabilities;
     let able: Vec<_> = [("cgroup", cgroup), ("pidfd_exit_info", pidfd_exit_info), ("curve", curve), ("subreaper", subreaper)]
@@ -324,6 +327,7 @@ mod tests {
     fn info_is_a_block() {
         let info_reply = Info {
             events_endpoints: Some(vec!["ipc:///run/procman/events.sock".into()]),
+            cgse_endpoints: None,
             version: "0.1.0".into(),
             protocol: 1,
             pid: 812,
