@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::exchange::{Door, Exchange};
+use super::registry::is_abandoned;
 use super::words::{Action, ServiceInfo};
 
 /// An entry counts for so many seconds without a sign of life, as CGSE's own services have it.
@@ -76,7 +77,7 @@ impl Member {
         }
     }
 
-    /// Enters it. An entry of an earlier daemon, which was in this one's place, gives way: nobody else can be there now.
+    /// Enters it. An entry of an earlier daemon gives way, where that was in this one's place, and nobody else can be there now, or nobody listens any more.
     async fn enter(&mut self) -> Result<(), String> {
         let info = self.info.clone();
         let register = Action::Register { service_info: &info, ttl: TTL };
@@ -86,7 +87,11 @@ impl Member {
         }
         let Some(id) = &answer.existing_service_id else { return Err(format!("the registry refuses this daemon: {}", answer.refusal())) };
         let found = self.requests.ask(&Action::Get { service_id: id }, PATIENCE).await?;
-        if !found.service.is_some_and(|entry| entry.is_in_place_of(&info)) {
+        let gives_way = match &found.service {
+            Some(entry) => entry.is_in_place_of(&info) || is_abandoned(entry).await,
+            None => false,
+        };
+        if !gives_way {
             return Err(format!("the registry refuses this daemon: {}", answer.refusal()));
         }
         self.requests.ask(&Action::Deregister { service_id: id }, PATIENCE).await?;

@@ -72,7 +72,7 @@ impl Registry {
 }
 
 /// Whether nobody listens where the entry says. A connection that is closed again at once does a service of CGSE no harm; what cannot be told is no.
-async fn is_abandoned(entry: &Entry) -> bool {
+pub(super) async fn is_abandoned(entry: &Entry) -> bool {
     let Some(port) = entry.port() else { return false };
     let connecting = tokio::net::TcpStream::connect((entry.host.as_str(), port));
     matches!(tokio::time::timeout(CONNECT, connecting).await, Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused)
