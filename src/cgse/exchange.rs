@@ -45,8 +45,9 @@ impl Exchange {
     /// Why there is none, or none that is the registry's, in words for people.
     pub async fn ask(&mut self, action: &Action<'_>, within: Duration) -> Result<Answer, String> {
         let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => self.open().map_err(|error| self.failed(error))?,
+            // What has come without a question would be taken for the answer to this one.
+            Some(socket) if matches!(socket.recv_multipart(zmq::DONTWAIT), Err(zmq::Error::EAGAIN)) => socket,
+            _ => self.open().map_err(|error| self.failed(error))?,
         };
         let body = words::encode(action);
         let sent = match self.door {

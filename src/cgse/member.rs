@@ -8,10 +8,8 @@ use tokio::sync::watch;
 use super::exchange::{Door, Exchange};
 use super::words::{Action, ServiceInfo};
 
-/// An entry counts for so many seconds without a sign of life, as CGSE's own services have it.
-const TTL: u64 = 30;
-/// Between two signs of life.
-const BEAT: Duration = Duration::from_secs(TTL / 3);
+/// Signs of life come so many times as often as the entry needs them.
+const BEATS: u32 = 3;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The same of a heartbeat.
@@ -34,18 +32,21 @@ pub enum Standing {
 #[derive(Debug)]
 pub struct Member {
     info: ServiceInfo,
+    /// The entry counts for so many seconds without a sign of life.
+    ttl: u64,
     requests: Exchange,
     heartbeats: Exchange,
     standing: watch::Sender<Standing>,
 }
 
 impl Member {
-    /// One that is to be entered at these endpoints. What becomes of it is told by what this returns beside it.
-    pub fn new(context: &zmq::Context, registry: &str, heartbeat: &str, info: ServiceInfo) -> (Self, watch::Receiver<Standing>) {
+    /// One that is to be entered at these endpoints, to count for `ttl` seconds without a sign of life. What becomes of it is told by what this returns
+    /// beside it.
+    pub fn new(context: &zmq::Context, registry: &str, heartbeat: &str, info: ServiceInfo, ttl: u64) -> (Self, watch::Receiver<Standing>) {
         let (standing, seen) = watch::channel(Standing::Unknown);
         let requests = Exchange::new(context.clone(), registry, Door::Requests);
         let heartbeats = Exchange::new(context.clone(), heartbeat, Door::Heartbeats);
-        (Self { info, requests, heartbeats, standing }, seen)
+        (Self { info, ttl, requests, heartbeats, standing }, seen)
     }
 
     /// Keeps the entry until `leave` resolves, and takes it out then if `leave` says so: a daemon that takes over has the same one.
@@ -79,7 +80,7 @@ impl Member {
     /// Enters it. An entry of an earlier daemon, which was in this one's place, gives way: nobody else can be there now.
     async fn enter(&mut self) -> Result<(), String> {
         let info = self.info.clone();
-        let register = Action::Register { service_info: &info, ttl: TTL };
+        let register = Action::Register { service_info: &info, ttl: self.ttl };
         let answer = self.requests.ask(&register, PATIENCE).await?;
         if answer.success {
             return Ok(());
@@ -97,8 +98,9 @@ impl Member {
     /// Says that it lives until that is not taken any more; answers why.
     async fn beat(&mut self) -> String {
         let id = self.info.id.clone();
+        let pause = Duration::from_secs(self.ttl) / BEATS;
         loop {
-            tokio::time::sleep(BEAT).await;
+            tokio::time::sleep(pause).await;
             match self.heartbeats.ask(&Action::Renew { service_id: &id }, BEAT_PATIENCE).await {
                 Ok(answer) if answer.success => {}
                 Ok(answer) => return format!("the registry does not know this daemon any more: {}", answer.refusal()),

@@ -26,7 +26,7 @@ pub(super) const EVENTS_KEYS: &[&str] = &["endpoints"];
 pub(super) const METRICS_KEYS: &[&str] = &["listen", "refresh_interval", "prefix"];
 
 /// The keys of `[cgse]`.
-pub(super) const CGSE_KEYS: &[&str] = &["registry", "heartbeat", "service_type", "advertise_host"];
+pub(super) const CGSE_KEYS: &[&str] = &["registry", "heartbeat", "service_type", "advertise_host", "ttl"];
 const LATER_CGSE_KEYS: &[&str] = &["notify_hub", "metrics_hub"];
 
 /// Where the registry of CGSE takes requests, as its settings have it.
@@ -35,6 +35,10 @@ const CGSE_REGISTRY: &str = "tcp://127.0.0.1:6100";
 const CGSE_HEARTBEAT: &str = "tcp://127.0.0.1:6102";
 /// The type of the daemon there.
 const CGSE_SERVICE_TYPE: &str = "PROCMAN";
+/// For how many seconds its entry counts without a sign of life, as CGSE's own services have it.
+const CGSE_TTL: u64 = 30;
+/// Least and most of that: below, an answer that takes its time would be taken for a death; above, a dead daemon would be listed for hours.
+const CGSE_TTL_SECONDS: std::ops::RangeInclusive<u64> = 3..=3600;
 /// The longest text that is registered.
 const CGSE_TEXT: usize = 64;
 
@@ -116,12 +120,21 @@ fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &[E
     };
     let service_type = text("service_type").unwrap_or_else(|| CGSE_SERVICE_TYPE.to_owned());
     let advertise_host = text("advertise_host");
+    let ttl = match doc.take::<u64>(table, "ttl") {
+        Some(said) if !CGSE_TTL_SECONDS.contains(&said.value) => {
+            let (least, most) = (CGSE_TTL_SECONDS.start(), CGSE_TTL_SECONDS.end());
+            doc.error(said.line, table.key("ttl"), format!("{} is not from {least} to {most} seconds", said.value));
+            CGSE_TTL
+        }
+        Some(said) => said.value,
+        None => CGSE_TTL,
+    };
     if !control.iter().any(|endpoint| matches!(endpoint, Endpoint::Tcp { .. })) {
         let message =
             "CGSE finds services by host and port: say a TCP endpoint in control.endpoints, too, such as \"tcp://127.0.0.1:6150\"";
         doc.error(table.line, table.path.clone(), message);
     }
-    Cgse { registry, heartbeat, service_type, advertise_host }
+    Cgse { registry, heartbeat, service_type, advertise_host, ttl }
 }
 
 /// Whether this is `tcp://HOST:PORT`.

@@ -652,6 +652,10 @@ fn the_registry_of_cgse_is_off_unless_it_is_said() {
     let tcp = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n";
     let cgse = good(&format!("{tcp}[cgse]\n")).cgse.unwrap();
     assert_eq!((&*cgse.registry, &*cgse.heartbeat, &*cgse.service_type), ("tcp://127.0.0.1:6100", "tcp://127.0.0.1:6102", "PROCMAN"));
+    assert_eq!((cgse.ttl, good(&format!("{tcp}[cgse]\nttl = 3\n")).cgse.unwrap().ttl), (30, 3));
+    for bad in ["2", "3601", "-1", "'30'"] {
+        wrong(&format!("{tcp}[cgse]\nttl = {bad}\n"), &[("4: cgse.ttl: ", "")]);
+    }
     wrong("[cgse]\n", &[("1: cgse: ", "TCP endpoint")]);
     let mistakes = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n[cgse]\nregistry = 'ipc:///x'\nheartbeat = 'tcp://*:1'\nservice_type = 'a b'\nnotify_hub = 'x'\n";
     wrong(
