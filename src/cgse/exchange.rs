@@ -98,3 +98,44 @@ async fn receive(socket: zmq::Socket) -> Result<(zmq::Socket, Vec<Vec<u8>>), Str
         signal.readable().await.map_err(|error| error.to_string())?.clear_ready();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Somebody who answers each question so many times, with its number.
+    fn answerer(times: usize) -> (Exchange, std::thread::JoinHandle<()>) {
+        let context = zmq::Context::new();
+        let socket = context.socket(zmq::ROUTER).unwrap();
+        socket.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = socket.get_last_endpoint().unwrap().unwrap();
+        let exchange = Exchange::new(context, &endpoint, Door::Requests);
+        let thread = std::thread::spawn(move || {
+            for number in 0..3 {
+                let asked = socket.recv_multipart(0).unwrap();
+                let body = format!("{{\"success\": true, \"service_id\": \"{number}\"}}");
+                for _ in 0..times {
+                    socket.send_multipart([&asked[0][..], RESPONSE, body.as_bytes()], 0).unwrap();
+                }
+            }
+        });
+        (exchange, thread)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_answer_that_nobody_asked_for_is_not_the_next_ones() {
+        for times in [1, 2, 5] {
+            let (mut exchange, thread) = answerer(times);
+            for number in 0..3 {
+                let answer = exchange.ask(&Action::Renew { service_id: "x" }, SOON).await.unwrap();
+                assert_eq!(answer.service_id, Some(number.to_string()), "of {times}");
+                // The others may be on their way still.
+                let more = || exchange.socket.as_ref().is_some_and(|socket| socket.poll(zmq::POLLIN, 10_000).unwrap() > 0);
+                assert!(times == 1 || more());
+            }
+            thread.join().unwrap();
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod audit;
 #[cfg(test)]
 mod cgse;
 #[cfg(test)]
+mod cgse_faults;
+#[cfg(test)]
 mod cgse_health;
 #[cfg(test)]
 mod commands;

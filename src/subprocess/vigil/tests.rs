@@ -360,7 +360,8 @@ fn listing(health: RegistryHealth, ill: Option<&str>) -> Listing {
 async fn how_it_is_listed_is_told_and_ends_it_where_nothing_else_decides() {
     use RegistryHealth::{Critical, Missing, Passing, Unknown};
     let bench = Bench::new();
-    let ill = Some("A_CS has been critical in the registry of CGSE for 31 s");
+    let why = "A_CS has been critical in the registry of CGSE for 31 s";
+    let ill = Some(why);
     *bench.answers.listings.lock().unwrap() =
         [(Missing, None), (Passing, None), (Unknown, None), (Critical, None), (Critical, ill), (Critical, ill)]
             .map(|(health, ill)| listing(health, ill))
@@ -374,11 +375,9 @@ async fn how_it_is_listed_is_told_and_ends_it_where_nothing_else_decides() {
     let keys = json!({"cgse_service_type": "A_CS", "ready": {"delay": 0}});
     let (_run, mut vigil) = bench.start("time.sleep(1000)", keys.clone()).await;
     assert_eq!(next(&mut vigil).await, Sign::Ready);
-    for expected in told.iter().chain(&[
-        listed(Critical, ill, true),
-        Sign::Unhealthy { message: ill.unwrap().to_owned() },
-        listed(Critical, None, true),
-    ]) {
+    for expected in
+        told.iter().chain(&[listed(Critical, ill, true), Sign::Unhealthy { message: why.to_owned() }, listed(Critical, None, true)])
+    {
         assert_eq!(next(&mut vigil).await, *expected);
     }
     assert!(vigil.next().now_or_never().is_none(), "it is told once that it is ill");
