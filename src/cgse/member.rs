@@ -58,8 +58,12 @@ impl Member {
         };
         if take_out {
             let id = self.info.id.clone();
-            // Where the registry does not answer now, the entry ends by itself.
-            drop(self.requests.ask(&Action::Deregister { service_id: &id }, PATIENCE).await);
+            // A registry that is busy is asked once more; where it does not answer then, the entry ends by itself.
+            for _ in 0..2 {
+                if self.requests.ask(&Action::Deregister { service_id: &id }, PATIENCE).await.is_ok() {
+                    break;
+                }
+            }
         }
     }
 

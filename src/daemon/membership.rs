@@ -14,7 +14,7 @@ use crate::procfs::Owner;
 use crate::telemetry::{Event, Telemetry};
 
 /// How long taking the entry out may hold the daemon up.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(1200);
 
 /// The entry, for as long as this lives.
 pub(super) struct Membership {

@@ -98,7 +98,7 @@ fn entry(daemon: &Daemon, name: &str) -> CgseEntry {
 
 #[track_caller]
 fn wait_for_health(daemon: &Daemon, name: &str, health: RegistryHealth) -> View {
-    daemon.wait_for(name, |view| view.cgse.as_ref().is_some_and(|entry| entry.health == health))
+    daemon.wait_for(name, |view| view.state == StateName::Running && view.cgse.as_ref().is_some_and(|entry| entry.health == health))
 }
 
 #[test]
