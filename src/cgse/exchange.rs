@@ -45,8 +45,9 @@ impl Exchange {
     /// Why there is none, or none that is the registry's, in words for people.
     pub async fn ask(&mut self, action: &Action<'_>, within: Duration) -> Result<Answer, String> {
         let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => self.open().map_err(|error| self.failed(error))?,
+            // What has come without a question would be taken for the answer to this one.
+            Some(socket) if matches!(socket.recv_multipart(zmq::DONTWAIT), Err(zmq::Error::EAGAIN)) => socket,
+            _ => self.open().map_err(|error| self.failed(error))?,
         };
         let body = words::encode(action);
         let sent = match self.door {
@@ -95,5 +96,46 @@ async fn receive(socket: zmq::Socket) -> Result<(zmq::Socket, Vec<Vec<u8>>), Str
             Err(error) => return Err(error.to_string()),
         }
         signal.readable().await.map_err(|error| error.to_string())?.clear_ready();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Somebody who answers each question so many times, with its number.
+    fn answerer(times: usize) -> (Exchange, std::thread::JoinHandle<()>) {
+        let context = zmq::Context::new();
+        let socket = context.socket(zmq::ROUTER).unwrap();
+        socket.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = socket.get_last_endpoint().unwrap().unwrap();
+        let exchange = Exchange::new(context, &endpoint, Door::Requests);
+        let thread = std::thread::spawn(move || {
+            for number in 0..3 {
+                let asked = socket.recv_multipart(0).unwrap();
+                let body = format!("{{\"success\": true, \"service_id\": \"{number}\"}}");
+                for _ in 0..times {
+                    socket.send_multipart([&asked[0][..], RESPONSE, body.as_bytes()], 0).unwrap();
+                }
+            }
+        });
+        (exchange, thread)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_answer_that_nobody_asked_for_is_not_the_next_ones() {
+        for times in [1, 2, 5] {
+            let (mut exchange, thread) = answerer(times);
+            for number in 0..3 {
+                let answer = exchange.ask(&Action::Renew { service_id: "x" }, SOON).await.unwrap();
+                assert_eq!(answer.service_id, Some(number.to_string()), "of {times}");
+                // The others may be on their way still.
+                let more = || exchange.socket.as_ref().is_some_and(|socket| socket.poll(zmq::POLLIN, 10_000).unwrap() > 0);
+                assert!(times == 1 || more());
+            }
+            thread.join().unwrap();
+        }
     }
 }

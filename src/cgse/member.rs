@@ -6,13 +6,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::exchange::{Door, Exchange};
-use super::registry::is_abandoned;
+use super::registry::{is_abandoned, is_own};
 use super::words::{Action, ServiceInfo};
 
-/// An entry counts for so many seconds without a sign of life, as CGSE's own services have it.
-const TTL: u64 = 30;
-/// Between two signs of life.
-const BEAT: Duration = Duration::from_secs(TTL / 3);
+/// Signs of life come so many times as often as the entry needs them.
+const BEATS: u32 = 3;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The same of a heartbeat.
@@ -35,18 +33,21 @@ pub enum Standing {
 #[derive(Debug)]
 pub struct Member {
     info: ServiceInfo,
+    /// The entry counts for so many seconds without a sign of life.
+    ttl: u64,
     requests: Exchange,
     heartbeats: Exchange,
     standing: watch::Sender<Standing>,
 }
 
 impl Member {
-    /// One that is to be entered at these endpoints. What becomes of it is told by what this returns beside it.
-    pub fn new(context: &zmq::Context, registry: &str, heartbeat: &str, info: ServiceInfo) -> (Self, watch::Receiver<Standing>) {
+    /// One that is to be entered at these endpoints, to count for `ttl` seconds without a sign of life. What becomes of it is told by what this returns
+    /// beside it.
+    pub fn new(context: &zmq::Context, registry: &str, heartbeat: &str, info: ServiceInfo, ttl: u64) -> (Self, watch::Receiver<Standing>) {
         let (standing, seen) = watch::channel(Standing::Unknown);
         let requests = Exchange::new(context.clone(), registry, Door::Requests);
         let heartbeats = Exchange::new(context.clone(), heartbeat, Door::Heartbeats);
-        (Self { info, requests, heartbeats, standing }, seen)
+        (Self { info, ttl, requests, heartbeats, standing }, seen)
     }
 
     /// Keeps the entry until `leave` resolves, and takes it out then if `leave` says so: a daemon that takes over has the same one.
@@ -58,8 +59,12 @@ impl Member {
         };
         if take_out {
             let id = self.info.id.clone();
-            // Where the registry does not answer now, the entry ends by itself.
-            drop(self.requests.ask(&Action::Deregister { service_id: &id }, PATIENCE).await);
+            // A registry that is busy is asked once more; where it does not answer then, the entry ends by itself.
+            for _ in 0..2 {
+                if self.requests.ask(&Action::Deregister { service_id: &id }, PATIENCE).await.is_ok() {
+                    break;
+                }
+            }
         }
     }
 
@@ -80,7 +85,7 @@ impl Member {
     /// Enters it. An entry of an earlier daemon gives way, where that was in this one's place, and nobody else can be there now, or nobody listens any more.
     async fn enter(&mut self) -> Result<(), String> {
         let info = self.info.clone();
-        let register = Action::Register { service_info: &info, ttl: TTL };
+        let register = Action::Register { service_info: &info, ttl: self.ttl };
         let answer = self.requests.ask(&register, PATIENCE).await?;
         if answer.success {
             return Ok(());
@@ -88,7 +93,7 @@ impl Member {
         let Some(id) = &answer.existing_service_id else { return Err(format!("the registry refuses this daemon: {}", answer.refusal())) };
         let found = self.requests.ask(&Action::Get { service_id: id }, PATIENCE).await?;
         let gives_way = match &found.service {
-            Some(entry) => entry.is_in_place_of(&info) || is_abandoned(entry).await,
+            Some(entry) => entry.is_in_place_of(&info) || is_abandoned(entry, is_own).await,
             None => false,
         };
         if !gives_way {
@@ -102,8 +107,9 @@ impl Member {
     /// Says that it lives until that is not taken any more; answers why.
     async fn beat(&mut self) -> String {
         let id = self.info.id.clone();
+        let pause = Duration::from_secs(self.ttl) / BEATS;
         loop {
-            tokio::time::sleep(BEAT).await;
+            tokio::time::sleep(pause).await;
             match self.heartbeats.ask(&Action::Renew { service_id: &id }, BEAT_PATIENCE).await {
                 Ok(answer) if answer.success => {}
                 Ok(answer) => return format!("the registry does not know this daemon any more: {}", answer.refusal()),

@@ -51,8 +51,8 @@ pub enum Action<'a> {
     },
     /// Who is entered with this type?
     List {
-        /// Which.
-        service_type: &'a str,
+        /// Which; `None` is any.
+        service_type: Option<&'a str>,
     },
     /// What is entered under this id?
     Get {
@@ -98,12 +98,32 @@ pub struct Entry {
     /// `passing`, or `critical` where no sign of life has come for a while.
     #[serde(default)]
     pub health: Option<String>,
+    /// For how many seconds it counts without a sign of life.
+    #[serde(default)]
+    pub ttl: Value,
+    /// Words to find it by; its type is one of them.
+    #[serde(default)]
+    pub tags: Value,
+    /// What else its service says; its type is there, too.
+    #[serde(default)]
+    pub metadata: Value,
 }
 
 impl Entry {
     /// Whether it is that of somebody who was where this one is.
     pub fn is_in_place_of(&self, info: &ServiceInfo) -> bool {
         self.host == info.host && self.port() == Some(info.port)
+    }
+
+    /// Whether it is of this type, as the registry itself tells it when it is asked for one.
+    pub fn is_of(&self, service_type: &str) -> bool {
+        let tagged = self.tags.as_array().is_some_and(|tags| tags.iter().any(|tag| tag.as_str() == Some(service_type)));
+        tagged || self.metadata.get("type").and_then(Value::as_str) == Some(service_type)
+    }
+
+    /// Whether signs of life come in time.
+    pub fn is_passing(&self) -> bool {
+        self.health.as_deref() == Some("passing")
     }
 
     /// Its port, where it is one.
@@ -158,6 +178,8 @@ mod tests {
             serde_json::json!({"action": "register", "ttl": 30, "service_info": {"name": "procman", "host": "127.0.0.1", "port": 6140,
                 "type": "PROCMAN", "metadata": {"service_port": 6142}, "tags": ["PROCMAN"], "id": "procman-1"}})
         );
+        assert_eq!(said(&Action::List { service_type: Some("A") }), serde_json::json!({"action": "list", "service_type": "A"}));
+        assert_eq!(said(&Action::List { service_type: None }), serde_json::json!({"action": "list", "service_type": null}));
         assert_eq!(said(&Action::Renew { service_id: "x" }), serde_json::json!({"action": "renew", "service_id": "x"}));
         assert_eq!(said(&Action::Deregister { service_id: "x" }), serde_json::json!({"action": "deregister", "service_id": "x"}));
     }

@@ -131,6 +131,8 @@ pub struct Cgse {
     pub service_type: String,
     /// The host that is registered; `None` is the address of the first TCP endpoint.
     pub advertise_host: Option<String>,
+    /// For how many seconds its entry counts without a sign of life.
+    pub ttl: u64,
     /// Where clients of CGSE's control servers come in; `None`: nowhere.
     pub control_server: Option<ControlServer>,
 }

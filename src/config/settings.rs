@@ -30,7 +30,7 @@ pub(super) const METRICS_KEYS: &[&str] = &["listen", "refresh_interval", "prefix
 
 /// The keys of `[cgse]`.
 pub(super) const CGSE_KEYS: &[&str] =
-    &["registry", "heartbeat", "service_type", "advertise_host", "device_endpoint", "service_endpoint", "role"];
+    &["registry", "heartbeat", "service_type", "advertise_host", "ttl", "device_endpoint", "service_endpoint", "role"];
 const LATER_CGSE_KEYS: &[&str] = &["notify_hub", "metrics_hub"];
 
 /// Where the registry of CGSE takes requests, as its settings have it.
@@ -39,6 +39,10 @@ const CGSE_REGISTRY: &str = "tcp://127.0.0.1:6100";
 const CGSE_HEARTBEAT: &str = "tcp://127.0.0.1:6102";
 /// The type of the daemon there.
 const CGSE_SERVICE_TYPE: &str = "PROCMAN";
+/// For how many seconds its entry counts without a sign of life, as CGSE's own services have it.
+const CGSE_TTL: u64 = 30;
+/// Least and most of that: below, an answer that takes its time would be taken for a death; above, a dead daemon would be listed for hours.
+const CGSE_TTL_SECONDS: std::ops::RangeInclusive<u64> = 3..=3600;
 /// The longest text that is registered.
 const CGSE_TEXT: usize = 64;
 /// The longest name of a client.
@@ -128,6 +132,15 @@ fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &Co
     };
     let service_type = text("service_type").unwrap_or_else(|| CGSE_SERVICE_TYPE.to_owned());
     let advertise_host = text("advertise_host");
+    let ttl = match doc.take::<u64>(table, "ttl") {
+        Some(said) if !CGSE_TTL_SECONDS.contains(&said.value) => {
+            let (least, most) = (CGSE_TTL_SECONDS.start(), CGSE_TTL_SECONDS.end());
+            doc.error(said.line, table.key("ttl"), format!("{} is not from {least} to {most} seconds", said.value));
+            CGSE_TTL
+        }
+        Some(said) => said.value,
+        None => CGSE_TTL,
+    };
     let control_server = control_server(doc, table, control, insecure);
     let doors = control.endpoints.iter().chain(control.guarded.iter().map(|guarded| &guarded.endpoint));
     if control_server.is_none() && !doors.into_iter().any(|endpoint| matches!(endpoint, Endpoint::Tcp { .. })) {
@@ -135,7 +148,7 @@ fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &Co
                        control.endpoints, too, such as \"tcp://127.0.0.1:6150\"";
         doc.error(table.line, table.path.clone(), message);
     }
-    Cgse { registry, heartbeat, service_type, advertise_host, control_server }
+    Cgse { registry, heartbeat, service_type, advertise_host, ttl, control_server }
 }
 
 /// The two doors that a control server of CGSE has. They have no keys, which its clients know nothing of.

@@ -747,6 +747,10 @@ fn the_registry_of_cgse_is_off_unless_it_is_said() {
     let tcp = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n";
     let cgse = good(&format!("{tcp}[cgse]\n")).cgse.unwrap();
     assert_eq!((&*cgse.registry, &*cgse.heartbeat, &*cgse.service_type), ("tcp://127.0.0.1:6100", "tcp://127.0.0.1:6102", "PROCMAN"));
+    assert_eq!((cgse.ttl, good(&format!("{tcp}[cgse]\nttl = 3\n")).cgse.unwrap().ttl), (30, 3));
+    for bad in ["2", "3601", "-1", "'30'"] {
+        wrong(&format!("{tcp}[cgse]\nttl = {bad}\n"), &[("4: cgse.ttl: ", "")]);
+    }
     let doors = good("[cgse]\n").cgse.unwrap().control_server.unwrap();
     assert_eq!((doors.device.to_string(), doors.role), ("tcp://127.0.0.1:*".into(), Role::Admin));
     assert_eq!(doors.service, doors.device);

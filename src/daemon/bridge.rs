@@ -15,6 +15,7 @@ use crate::protocol::{CommandName, Name, StateName, WireError};
 use crate::store::{self, History, SetAside, StateDir, Store};
 use crate::subprocess::published::unix_seconds;
 use crate::subprocess::report::RunRecord;
+use crate::subprocess::vigil::Listing;
 use crate::subprocess::{Notice, Reporter, SubProcessHandle};
 use crate::supervisor::SupervisorHandle;
 use crate::sys;
@@ -107,6 +108,10 @@ impl Reporter for Bridge {
             }
             Notice::RestartScheduled { name, attempt, delay } => {
                 self.telemetry.emit(Event::Restarting { name, attempt: attempt.into(), delay })
+            }
+            Notice::Listed { name, service_type, listing } => {
+                let Listing { id, health, problem, .. } = listing;
+                self.telemetry.emit(Event::Listed { name, service_type, id: id.as_deref(), health: *health, problem: problem.as_deref() });
             }
             Notice::ScheduleMissed { name, times, last, why } => {
                 self.telemetry.emit(Event::ScheduleMissed { name, times, last, why: why.as_str() });

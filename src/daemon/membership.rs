@@ -14,7 +14,7 @@ use crate::procfs::Owner;
 use crate::telemetry::{Event, Telemetry};
 
 /// How long taking the entry out may hold the daemon up.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(1200);
 
 /// The entry, for as long as this lives.
 pub(super) struct Membership {
@@ -28,7 +28,8 @@ impl Membership {
     /// Begins to keep it.
     pub(super) fn begin(cgse: &Cgse, owner: &Owner, identity: &Identity, telemetry: Telemetry) -> Self {
         let (leave, mut leaving) = watch::channel(None);
-        let (member, standing) = Member::new(&zmq::Context::new(), &cgse.registry, &cgse.heartbeat, entry(cgse, owner, identity));
+        let info = entry(cgse, owner, identity);
+        let (member, standing) = Member::new(&zmq::Context::new(), &cgse.registry, &cgse.heartbeat, info, cgse.ttl);
         let mut tasks = JoinSet::new();
         let mut seen = standing.clone();
         tasks.spawn(async move {

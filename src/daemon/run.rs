@@ -11,11 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::cgse::Registry;
+use crate::cgse::{Registry, Watch};
 use crate::config::Endpoint;
 use crate::control::{Bounds, Identity, Neighbours, Service};
 use crate::output::{self, Outputs};
-use crate::probe::Asker;
+use crate::probe::{Asker, Cgse};
 use crate::procfs::{self, Forest};
 use crate::protocol::definition::Definition;
 use crate::protocol::request::ChildrenAtShutdown;
@@ -133,8 +133,11 @@ impl Prepared {
         let reaped = Arc::new(Notify::new());
         let containment = Arc::new(Containment::new(groups.as_ref().map(|kept| kept.0.clone())));
         let spawner = Spawner::new(owner.to_string(), mains.clone(), nofile_of_children, containment.clone(), outputs.clone());
-        let registry = config.cgse.as_ref().map(|cgse| Arc::new(Registry::new(&cgse.registry)));
-        let vigil = VigilShared::new(Arc::new(Asker::new(registry.clone())), spawner.clone(), forest.clone(), reaped.clone());
+        let cgse = config.cgse.as_ref().map(|cgse| {
+            let registry = Arc::new(Registry::new(&cgse.registry));
+            Cgse { watch: Arc::new(Watch::new(registry.clone())), registry }
+        });
+        let vigil = VigilShared::new(Arc::new(Asker::new(cgse.clone())), spawner.clone(), forest.clone(), reaped.clone());
         let vigil = Arc::new(vigil.keeping(config.limits.probe_output_bytes));
         let boot_id = procfs::boot_id().map_err(system("cannot tell which boot of the host this is"))?;
         let service_manager = ServiceManager::find(kept.keys().cloned().collect());
@@ -146,8 +149,8 @@ impl Prepared {
             monitor: monitor.clone(),
             spawner: spawner.clone(),
             mains: mains.clone(),
-            gate: match registry {
-                Some(registry) => Arc::new(StaleEntries { gate, registry }),
+            gate: match cgse.clone() {
+                Some(cgse) => Arc::new(StaleEntries { gate, cgse }),
                 None => gate,
             },
             vigil: vigil.clone(),
@@ -167,6 +170,9 @@ impl Prepared {
             refreshed.emit(Event::Refreshed { took: refresh.took, zombies: refresh.zombies });
         }));
         background.spawn(service_manager.clone().keep_alive(supervisor.clone()));
+        if let Some(Cgse { watch, .. }) = cgse {
+            background.spawn(async move { match watch.run().await {} });
+        }
 
         let (readiness, readiness_seen) = watch::channel(Readiness::Starting);
         let (closing, closing_seen) = watch::channel(false);

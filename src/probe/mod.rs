@@ -17,12 +17,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 
-use crate::cgse::Registry;
+use crate::cgse::watch::Seen;
+use crate::cgse::{Registry, Watch};
+use crate::protocol::Name;
 use crate::subprocess::spec::probe::Probe;
-use crate::subprocess::vigil::Ask;
+use crate::subprocess::vigil::{Ask, Listing};
 
 use slow::Slow;
 
@@ -34,7 +37,16 @@ struct Shared {
     context: ::zmq::Context,
     names: Slow<Result<Vec<SocketAddr>, String>>,
     files: Slow<Result<(), String>>,
-    registry: Option<Arc<Registry>>,
+    cgse: Option<Cgse>,
+}
+
+/// Who asks the registry of CGSE.
+#[derive(Clone, Debug)]
+pub struct Cgse {
+    /// One question.
+    pub registry: Arc<Registry>,
+    /// One for all, again and again.
+    pub watch: Arc<Watch>,
 }
 
 impl std::fmt::Debug for Asker {
@@ -51,8 +63,8 @@ impl Default for Asker {
 
 impl Asker {
     /// One that asks. Its ZeroMQ context starts a thread with the first question that needs it.
-    pub fn new(registry: Option<Arc<Registry>>) -> Self {
-        Self(Arc::new(Shared { context: ::zmq::Context::new(), names: Slow::default(), files: Slow::default(), registry }))
+    pub fn new(cgse: Option<Cgse>) -> Self {
+        Self(Arc::new(Shared { context: ::zmq::Context::new(), names: Slow::default(), files: Slow::default(), cgse }))
     }
 
     /// The addresses behind `HOST:PORT`, at least one.
@@ -89,8 +101,8 @@ impl Asker {
             Probe::Unix(path) => connect::unix(path).await,
             Probe::Http(url) => http::ask(&self, url).await,
             Probe::File(path) => self.file(path).await,
-            Probe::Cgse(service_type) => match &self.0.registry {
-                Some(registry) => registry.passing(service_type).await,
+            Probe::Cgse(service_type) => match &self.0.cgse {
+                Some(cgse) => cgse.registry.passing(service_type).await,
                 None => Err("the daemon knows no registry of CGSE: there is no [cgse] in its configuration".to_owned()),
             },
             Probe::Exec(_) => Err("a program is not asked by this way".to_owned()),
@@ -109,4 +121,23 @@ impl Ask for Asker {
         }
         .boxed()
     }
+
+    fn follow(&self, name: &Name, service_type: &str, was_passing: bool) -> Option<BoxStream<'static, Listing>> {
+        let seen = self.0.cgse.as_ref()?.watch.follow(name.as_str(), service_type, was_passing);
+        let next = |mut seen: tokio::sync::watch::Receiver<Option<Seen>>| async move {
+            let listing = loop {
+                seen.changed().await.ok()?;
+                if let Some(seen) = &*seen.borrow_and_update() {
+                    break listing(seen);
+                }
+            };
+            Some((listing, seen))
+        };
+        Some(futures_util::stream::unfold(seen, next).boxed())
+    }
+}
+
+fn listing(seen: &Seen) -> Listing {
+    let Seen { look, since } = seen.clone();
+    Listing { id: look.id, health: look.health, since, problem: look.problem, ill: look.ill }
 }

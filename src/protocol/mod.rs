@@ -21,7 +21,7 @@ pub mod reply;
 pub mod request;
 
 pub use error::{Detail, ErrorCode, MISTAKES, WireError};
-pub use names::{Cause, CommandName, EndedBy, EventName, Name, Origin, Overlap, RestartPolicy, Signal, StateName, Wanted};
+pub use names::{Cause, CommandName, EndedBy, EventName, Name, Origin, Overlap, RegistryHealth, RestartPolicy, Signal, StateName, Wanted};
 
 /// The version of the protocol that this build speaks; a request that names another one is refused.
 pub const VERSION: u64 = 1;

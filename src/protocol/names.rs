@@ -213,6 +213,22 @@ words! {
         RegistryMissing = "registry_missing",
         /// It is in it.
         RegistryEntered = "registry_entered",
+        /// A sub-process is listed there otherwise than before.
+        RegistryHealth = "registry_health",
+    }
+}
+
+words! {
+    /// How a service is listed in the registry of CGSE.
+    RegistryHealth {
+        /// Its signs of life come in time.
+        Passing = "passing",
+        /// They do not.
+        Critical = "critical",
+        /// It is not listed.
+        Missing = "missing",
+        /// Nobody can tell.
+        Unknown = "unknown",
     }
 }
 

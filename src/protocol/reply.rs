@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
 use super::event::Event;
-use super::names::{Cause, EndedBy, Name, Origin, StateName, Wanted};
+use super::names::{Cause, EndedBy, Name, Origin, RegistryHealth, StateName, Wanted};
 
 /// Result of `ping`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,6 +114,25 @@ pub struct View {
     /// What is wrong with its logs; not there while all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_problem: Option<String>,
+    /// How it is listed in the registry of CGSE; not there where it has no type there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgse: Option<CgseEntry>,
+}
+
+/// How a sub-process is listed in the registry of CGSE.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CgseEntry {
+    /// Its type, of the definition.
+    #[serde(rename = "type")]
+    pub service_type: String,
+    /// The id of this run's entry.
+    pub id: Option<String>,
+    /// How it is listed; `unknown` also while it does not run.
+    pub health: RegistryHealth,
+    /// Since when id and health have been these.
+    pub since: Option<f64>,
+    /// What is wrong: the registry cannot be asked, or another service has its type.
+    pub problem: Option<String>,
 }
 
 /// Result of `execute` and, for one sub-process, of `restart`.

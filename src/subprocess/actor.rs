@@ -158,6 +158,7 @@ pub fn start(spec: Arc<Spec>, shared: Arc<Shared>) -> SubProcessHandle {
         outdated: false,
         reloading: false,
         health: None,
+        listing: None,
         restarts: 0,
         next_start_at: None,
         next_scheduled_at: None,

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::protocol::reply::View;
-use crate::protocol::{Cause, StateName, Wanted};
+use crate::protocol::reply::{CgseEntry, View};
+use crate::protocol::{Cause, RegistryHealth, StateName, Wanted};
 use crate::status::Watched;
 
 use super::machine::End;
 use super::spec::Spec;
+use super::vigil::Listing;
 
 /// A snapshot. Cheap to clone as a whole behind its `Arc`.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Published {
     pub reloading: bool,
     /// What its health check says; `None` without one.
     pub health: Option<Health>,
+    /// How it is listed in the registry of CGSE, once that was looked at in this run.
+    pub listing: Option<Listing>,
     /// Starts that the policy made since the last that somebody asked for.
     pub restarts: u64,
     /// When the next try is due.
@@ -116,6 +119,18 @@ impl Published {
         self.end.and_then(|end| end.status).and_then(crate::sys::pidfd::ExitStatus::signal)
     }
 
+    fn cgse_entry(&self) -> Option<CgseEntry> {
+        let service_type = self.spec.cgse_service_type.clone()?;
+        let listing = self.listing.as_ref();
+        Some(CgseEntry {
+            service_type,
+            id: listing.and_then(|listing| listing.id.clone()),
+            health: listing.map_or(RegistryHealth::Unknown, |listing| listing.health),
+            since: listing.map(|listing| unix_seconds(listing.since)),
+            problem: listing.and_then(|listing| listing.problem.clone()),
+        })
+    }
+
     /// As the protocol shows it.
     pub fn view(&self, now: Instant) -> View {
         let spec = &self.spec;
@@ -144,6 +159,7 @@ impl Published {
             stdout: spec.stdout.to_string(),
             stderr: spec.stderr.to_string(),
             message: self.message.clone(),
+            cgse: self.cgse_entry(),
             log_problem: self.log.as_ref().and_then(crate::output::Health::problem),
         }
     }

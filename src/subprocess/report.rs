@@ -6,6 +6,7 @@ use crate::protocol::{Cause, EndedBy, Name, Origin, StateName};
 use crate::sys::pidfd::ExitStatus;
 
 use super::spawn::SpawnFailure;
+use super::vigil::Listing;
 
 /// A run that is over, or that could not begin.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +77,15 @@ pub enum Notice<'a> {
         attempt: u32,
         /// How long from now.
         delay: Duration,
+    },
+    /// It is listed otherwise in the registry of CGSE.
+    Listed {
+        /// Which.
+        name: &'a Name,
+        /// Its type there.
+        service_type: &'a str,
+        /// How.
+        listing: &'a Listing,
     },
     /// Scheduled times passed without a start.
     ScheduleMissed {

@@ -1,6 +1,7 @@
 //! The only room with `unsafe` and raw system calls. It knows nobody of the crate.
 //!
 //! - [`accept`]: new connections where descriptors are used up;
+//! - [`addresses`]: which addresses this host has;
 //! - [`pidfd`]: a process held by descriptor: signal it, wait for it, reap it;
 //! - [`cgroup`]: a process tree held by a control group;
 //! - [`clone`]: a new process straight into its program, without copying the daemon;
@@ -18,6 +19,7 @@
 #![allow(unsafe_code)]
 
 pub mod accept;
+pub mod addresses;
 pub mod cgroup;
 pub mod clone;
 pub mod crash;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::Value;
 
 use crate::protocol::envelope::RequestId;
-use crate::protocol::{Cause, CommandName, ErrorCode, Name, StateName, WireError};
+use crate::protocol::{Cause, CommandName, ErrorCode, Name, RegistryHealth, StateName, WireError};
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +155,19 @@ pub enum Event<'a> {
     },
     /// It is in it.
     RegistryEntered,
+    /// A sub-process is listed there otherwise than before.
+    Listed {
+        /// Its registered name.
+        name: &'a Name,
+        /// Its type there.
+        service_type: &'a str,
+        /// The id of its entry.
+        id: Option<&'a str>,
+        /// How it is listed.
+        health: RegistryHealth,
+        /// What is wrong, in a sentence.
+        problem: Option<&'a str>,
+    },
     /// The database was damaged; a new one holds what could be saved.
     StoreSetAside {
         /// Where the damaged one is now.
@@ -297,6 +310,18 @@ pub(super) fn log(event: &Event<'_>) {
             tracing::warn!(target: target::CGSE, problem, "this daemon is not in the registry of CGSE; it is tried again each second");
         }
         Event::RegistryEntered => tracing::info!(target: target::CGSE, "this daemon is in the registry of CGSE"),
+        Event::Listed { name, service_type, id, health, problem } => {
+            macro_rules! line {
+                ($level:expr) => {
+                    tracing::event!(target: target::CGSE, $level, name = name.as_str(), r#type = service_type, id, health = health.as_str(),
+                        problem, "listed in the registry of CGSE")
+                };
+            }
+            match health {
+                RegistryHealth::Passing => line!(tracing::Level::INFO),
+                RegistryHealth::Critical | RegistryHealth::Missing | RegistryHealth::Unknown => line!(tracing::Level::WARN),
+            }
+        }
         Event::StoreSetAside { path, problem, salvaged, unreadable } => {
             tracing::error!(target: target::STORE, path, problem, salvaged, unreadable, "the database was damaged, it is set aside");
         }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::protocol::reply::{ProcessStatus, View};
-use crate::protocol::{Cause, StateName};
+use crate::protocol::{Cause, RegistryHealth, StateName};
 
 /// What one scrape shows.
 #[derive(Clone, Debug, Default)]
@@ -222,6 +222,15 @@ pub const PROCESS: &[Family<ProcessSample>] = &[
         }
     }),
     gauge("procman_process_ready", "1 while it is ready to serve, else 0", |sample, out| out.one(sample.view.ready)),
+    gauge(
+        "procman_process_cgse_passing",
+        "1 while the registry of CGSE lists it as passing, else 0; where it has a type there",
+        |sample, out| {
+            if let Some(entry) = &sample.view.cgse {
+                out.one(entry.health == RegistryHealth::Passing);
+            }
+        },
+    ),
     gauge("procman_process_start_time_seconds", "When the running process was started, in Unix seconds", |sample, out| {
         if let Some(started_at) = sample.view.started_at.filter(|_| sample.is_up()) {
             out.one(started_at);

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::protocol::event::{Event, Noted, Stamp, StateChanged};
 use crate::protocol::reply::Replay;
-use crate::protocol::{Cause, EventName, Name};
+use crate::protocol::{Cause, EventName, Name, RegistryHealth};
 
 use super::event;
 use super::ring::{KEPT, Ring};
@@ -106,6 +106,20 @@ impl Feed {
             event::Event::RegistryMissing { problem } => self.note_daemon(EventName::RegistryMissing, problem, |noted| noted),
             event::Event::RegistryEntered => {
                 self.note_daemon(EventName::RegistryEntered, "this daemon is in the registry of CGSE", |noted| noted)
+            }
+            event::Event::Listed { name, service_type, id, health, problem } => {
+                let message = match (problem, health) {
+                    (Some(problem), _) => problem.to_owned(),
+                    (None, RegistryHealth::Missing) => format!("{service_type} is missing from the registry of CGSE"),
+                    (None, health) => format!("{service_type} is {health} in the registry of CGSE"),
+                };
+                self.note(EventName::RegistryHealth, name, &message, |noted| {
+                    let noted = noted.with("type", service_type).with("health", health.as_str());
+                    match id {
+                        Some(id) => noted.with("id", id),
+                        None => noted,
+                    }
+                });
             }
             event::Event::StoreHealed { lost_audit, lost_history } => {
                 self.note_daemon(EventName::StoreHealed, "what must outlive the daemon is written again", |noted| {

@@ -188,6 +188,7 @@ impl Own {
             | Event::Restarting { .. }
             | Event::GaveUp { .. }
             | Event::LogProblem { .. }
+            | Event::Listed { .. }
             | Event::StoreSetAside { .. }
             | Event::ScheduleMissed { .. } => {}
         }

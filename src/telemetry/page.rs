@@ -127,6 +127,7 @@ pub(crate) mod tests {
                 stderr: "null".into(),
                 message: None,
                 log_problem: None,
+                cgse: None,
             },
             status: Some(Arc::new(status(pid, &uuid))),
             starts: 2,

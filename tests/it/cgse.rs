@@ -13,19 +13,21 @@ use serde_json::{Value, json};
 use super::harness::{Daemon, Peer, Setup, free_ports, until, within};
 
 /// A registry that somebody runs, and a daemon that is to be in it.
-struct Site {
-    daemon: Daemon,
-    requests: u16,
+pub(crate) struct Site {
+    pub(crate) daemon: Daemon,
+    pub(crate) requests: u16,
+    pub(crate) events: u16,
+    pub(crate) heartbeats: u16,
 }
 
 /// Where `make test` installs CGSE.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/cgse/bin/python")
 }
 
 impl Site {
     /// The registry is a sub-process of the daemon like any other; it is not started yet.
-    fn begin(more: &str) -> Self {
+    pub(crate) fn begin(more: &str) -> Self {
         let [requests, events, heartbeats, control] = free_ports(4)[..] else { unreachable!("four were asked for") };
         let registry = format!(
             "[[process]]\nname = 'rs_cs'\ncwd = '{{dir}}/cwd'\nstdout = 'log'\nstderr = 'stdout'\nrestart = 'always'\nbackoff = {{ initial = 0.1 }}\n\
@@ -40,38 +42,38 @@ impl Site {
         for directory in ["cwd", "data/log", "data/daily", "data/obs"] {
             fs::create_dir_all(setup.dir().join(directory)).unwrap();
         }
-        Self { daemon: setup.start(), requests }
+        Self { daemon: setup.start(), requests, events, heartbeats }
     }
 
     /// What the registry answers; `None` where it does not.
-    fn ask(&self, body: &Value) -> Option<Value> {
+    pub(crate) fn ask(&self, body: &Value) -> Option<Value> {
         let peer = Peer::connect(zmq::DEALER, &format!("tcp://127.0.0.1:{}", self.requests));
         peer.send(&[b"REQ".to_vec(), serde_json::to_vec(body).unwrap()]);
         peer.has_more(1000).then(|| serde_json::from_slice(&peer.receive()[1]).unwrap())
     }
 
     /// The daemon's entries.
-    fn entries(&self) -> Vec<Value> {
+    pub(crate) fn entries(&self) -> Vec<Value> {
         let answer = self.ask(&json!({"action": "list", "service_type": "PROCMAN"}));
         answer.map(|answer| answer["services"].as_array().unwrap().clone()).unwrap_or_default()
     }
 
     #[track_caller]
-    fn wait_until_listed(&self) -> Value {
+    pub(crate) fn wait_until_listed(&self) -> Value {
         until("the daemon is listed as passing", || self.entries().into_iter().find(|entry| entry["health"] == "passing"))
     }
 
-    fn problem(&self) -> Option<String> {
+    pub(crate) fn problem(&self) -> Option<String> {
         self.daemon.call::<StatusOfAll>("status", json!({})).registry_problem
     }
 
-    fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         let replay: Replay = self.daemon.call("events", json!({}));
         let noted = replay.events.into_iter().filter_map(|event| match event {
             Event::Noted(noted) => Some(noted.event),
             Event::StateChanged(_) => None,
         });
-        noted.filter(|event| event.starts_with("registry_")).collect()
+        noted.filter(|event| event == "registry_missing" || event == "registry_entered").collect()
     }
 }
 

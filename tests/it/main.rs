@@ -15,6 +15,10 @@ mod audit;
 #[cfg(test)]
 mod cgse;
 #[cfg(test)]
+mod cgse_faults;
+#[cfg(test)]
+mod cgse_health;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod containment;

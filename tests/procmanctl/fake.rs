@@ -137,5 +137,6 @@ pub(crate) fn view(name: &str, state: StateName) -> View {
         stderr: "null".into(),
         message: None,
         log_problem: None,
+        cgse: None,
     }
 }

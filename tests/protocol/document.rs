@@ -17,7 +17,9 @@ use procman::control::authorize::needed;
 use procman::protocol::codec::{decode_request, encode_result};
 use procman::protocol::definition::{Definition, HealthDefinition, LimitsDefinition, ReadyDefinition, StopRequestDefinition};
 use procman::protocol::reply::*;
-use procman::protocol::{Cause, CommandName, EndedBy, ErrorCode, EventName, Name, Origin, RestartPolicy, StateName, Wanted};
+use procman::protocol::{
+    Cause, CommandName, EndedBy, ErrorCode, EventName, Name, Origin, RegistryHealth, RestartPolicy, StateName, Wanted,
+};
 use procman::protocol::{DEFAULT_MAX_REQUEST_BYTES, MAX_DEPTH, MAX_REQUEST_ID, MAX_SECONDS};
 use procman::subprocess::spec::{MAX_START_LIMIT, Spec};
 use procman::telemetry::{Event, ProcessSample, Snapshot, Telemetry};
@@ -77,6 +79,7 @@ fn closed_lists_are_listed() {
     assert_eq!(first_column("events"), listed(EventName::ALL));
     assert_eq!(first_column("origins"), listed(Origin::ALL));
     assert_eq!(first_column("ended by"), listed(EndedBy::ALL));
+    assert_eq!(first_column("registry health"), listed(RegistryHealth::ALL));
 }
 
 #[test]
@@ -228,7 +231,7 @@ fn check_type<T: Serialize + DeserializeOwned + Debug>(name: &str, sample: &T) {
 
 #[test]
 fn types_have_the_keys_that_are_told() {
-    check_type("View", &View { log_problem: Some("x".into()), ..samples::later_view() });
+    check_type("View", &View { log_problem: Some("x".into()), cgse: Some(samples::cgse_entry()), ..samples::later_view() });
     check_type("LogLines", &samples::log_lines());
     check_type("ProcessStatus", &samples::counted_status());
     check_type(
@@ -332,7 +335,7 @@ fn families(page: &str) -> BTreeMap<String, (String, BTreeSet<String>, String)> 
 fn metric_families_are_those_of_a_page() {
     let telemetry = Telemetry::new().unwrap();
     telemetry.emit(Event::RequestServed { command: None, error: None, duration: Duration::from_millis(1), request_id: None });
-    let view = samples::view();
+    let view = View { cgse: Some(samples::cgse_entry()), ..samples::view() };
     let status = Some(Arc::new(samples::status()));
     let sample = ProcessSample { view, status: status.clone(), starts: 3, exits: vec![(Cause::Signal, 2)] };
     let source = move || Snapshot { daemon: status.clone(), processes: vec![sample.clone()] };

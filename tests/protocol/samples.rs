@@ -11,7 +11,7 @@ use procman::protocol::event::{Event, Noted, Stamp, StateChanged};
 use procman::protocol::names::{Cause, EndedBy, EventName, Name, Origin, Overlap, RestartPolicy, Signal, StateName, Wanted};
 use procman::protocol::reply::*;
 use procman::protocol::request::*;
-use procman::protocol::{Detail, ErrorCode, WireError};
+use procman::protocol::{Detail, ErrorCode, RegistryHealth, WireError};
 
 const UUID: &str = "6fd1b8a0-c7c5-11f0-8de9-0242ac120002";
 
@@ -312,6 +312,18 @@ pub(crate) fn view() -> View {
         stderr: "stdout".into(),
         message: None,
         log_problem: None,
+        cgse: None,
+    }
+}
+
+/// How a service of CGSE is listed.
+pub(crate) fn cgse_entry() -> CgseEntry {
+    CgseEntry {
+        service_type: "LOG_CS".into(),
+        id: Some("log-cs-8a9d4f6e-6c51-4a55-9c53-5be1e4f3f1aa".into()),
+        health: RegistryHealth::Unknown,
+        since: Some(1_795_335_520.5),
+        problem: Some("tcp://127.0.0.1:6100 does not answer within 2 s".into()),
     }
 }
 
@@ -665,6 +677,8 @@ pub(crate) fn replies() -> Vec<SampleReply> {
     reply!("logs", "logs", "LogLines", log_lines(), "Two lines, after some that are not kept any more.");
     let sick = View { log_problem: Some("/var/lib/procman/logs/registry/stdout.log was removed".into()), ..running_view() };
     reply!("list-log_problem", "list", "[View]", vec![sick], "Something is wrong with its log.");
+    let listed = View { cgse: Some(cgse_entry()), ..running_view() };
+    reply!("list-cgse", "list", "[View]", vec![listed], "It is a service of CGSE, whose registry cannot be asked now.");
     reply!("audit", "audit", "[AuditEntry]", vec![audit_entry(), shy_audit_entry()], "One that was refused, and a signal.");
     reply!("reload", "reload", "Reloaded", reloaded(), "One of each.");
     reply!("upgrade", "upgrade", "Nothing", Nothing {}, "The daemon goes on with the new program.");

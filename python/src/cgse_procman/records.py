@@ -49,6 +49,17 @@ class Info:
 
 
 @dataclass(frozen=True)
+class CgseEntry:
+    """How a sub-process is listed in the registry of CGSE: `passing`, `critical`, `missing` or `unknown`."""
+
+    type: str
+    id: Optional[str]
+    health: str
+    since: Optional[float]
+    problem: Optional[str]
+
+
+@dataclass(frozen=True)
 class View:
     """A registered sub-process, and how it stands."""
 
@@ -75,6 +86,7 @@ class View:
     stderr: str
     message: Optional[str] = None
     log_problem: Optional[str] = None
+    cgse: Optional[CgseEntry] = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +167,7 @@ class StatusOfAll:
     daemon: ProcessStatus
     processes: List[ViewWithStatus]
     store_problem: Optional[str] = None
+    registry_problem: Optional[str] = None
 
 
 @dataclass(frozen=True)

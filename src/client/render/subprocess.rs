@@ -4,7 +4,7 @@ use super::human::{count, duration, instant, percent, size};
 use super::table::{Align, Block, Cell, Colour, Table};
 use super::text::{command_line, escape};
 use super::{Report, Style, runs};
-use crate::protocol::reply::{ProcessStatus, StatusOfAll, View, ViewWithStatus};
+use crate::protocol::reply::{CgseEntry, ProcessStatus, StatusOfAll, View, ViewWithStatus};
 use crate::protocol::{Cause, Signal, StateName};
 
 /// `list`: one line each.
@@ -44,6 +44,9 @@ pub(super) fn status(one: &ViewWithStatus, style: &Style) -> Report {
     block.fact("Wanted", view.wanted.as_str());
     block.fact("Ready", if view.ready { "yes" } else { "no" });
     block.fact_if("Health", view.health.as_deref());
+    if let Some(entry) = &view.cgse {
+        block.fact("In CGSE", listed(entry, style));
+    }
     block.fact_if("PID", view.pid.map(|pid| pid.to_string()));
     block.fact_if("UUID", view.uuid.as_deref());
     block.fact_if("Started", view.started_at.map(|at| instant(at, &style.zone)));
@@ -59,6 +62,15 @@ pub(super) fn status(one: &ViewWithStatus, style: &Style) -> Report {
     block.fact_if("Log", view.log_problem.as_deref());
     block.fact("Command", command(view));
     Report::verdict(block.render(style), runs(view.state))
+}
+
+/// How it is listed in the registry of CGSE: `LOG_CS passing since … as log_cs-1`.
+fn listed(entry: &CgseEntry, style: &Style) -> String {
+    let CgseEntry { service_type, id, health, since, problem } = entry;
+    let since = since.map(|at| format!(" since {}", instant(at, &style.zone))).unwrap_or_default();
+    let id = id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
+    let problem = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+    format!("{service_type} {health}{since}{id}{problem}")
 }
 
 /// What of a status has no place in the view.
@@ -170,8 +182,8 @@ fn command(view: &View) -> String {
 mod tests {
     use super::*;
     use crate::client::exit::Exit;
-    use crate::protocol::Wanted;
     use crate::protocol::reply::{ContextSwitches, Cpu, Io, Memory, Tree};
+    use crate::protocol::{RegistryHealth, Wanted};
 
     fn view(name: &str, state: StateName) -> View {
         let up = runs(state);
@@ -199,6 +211,7 @@ mod tests {
             stderr: "file:/var/log/registry.err".into(),
             message: None,
             log_problem: None,
+            cgse: None,
         }
     }
 
@@ -272,6 +285,25 @@ registry running for 3d 4h
      Command: python3 -m egse.registry.server start
 "
         );
+    }
+
+    #[test]
+    fn how_it_is_listed_in_cgse_is_one_fact() {
+        let entry = CgseEntry {
+            service_type: "LOG_CS".into(),
+            id: Some("log_cs-1".into()),
+            health: RegistryHealth::Passing,
+            since: Some(1_795_082_585.0),
+            problem: None,
+        };
+        let shown = |entry: CgseEntry| {
+            let view = View { cgse: Some(entry), ..view("log_cs", StateName::Running) };
+            let out = status(&ViewWithStatus { view, status: None }, &Style::plain()).out;
+            out.lines().find_map(|line| line.trim().strip_prefix("In CGSE: ").map(str::to_owned)).unwrap()
+        };
+        assert_eq!(shown(entry.clone()), "LOG_CS passing since 2026-11-19 10:03:05 UTC as log_cs-1");
+        let unknown = CgseEntry { id: None, health: RegistryHealth::Unknown, since: None, problem: Some("no\x1b answer".into()), ..entry };
+        assert_eq!(shown(unknown), "LOG_CS unknown: no\\x1b answer");
     }
 
     #[test]

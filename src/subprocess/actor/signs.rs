@@ -25,6 +25,7 @@ impl Actor {
             oom = live.group.as_ref().is_some_and(|group| group.oom_killed());
         }
         self.publish_run(|run| (run.pid, run.watched) = (None, None));
+        self.published.send_modify(|published| Arc::make_mut(published).listing = None);
         self.queued.push_back(Event::MainExited { status, oom });
         self.queued.pop_front()
     }
@@ -51,6 +52,13 @@ impl Actor {
             Sign::MainPid(identity) => self.move_main(identity),
             Sign::Reloading => {
                 self.published.send_modify(|published| Arc::make_mut(published).reloading = true);
+                None
+            }
+            Sign::Listed { listing, is_news } => {
+                if let (true, Some(service_type)) = (is_news, &self.spec.cgse_service_type) {
+                    self.shared.reporter.report(&Notice::Listed { name: &self.spec.name, service_type, listing: &listing });
+                }
+                self.published.send_modify(|published| Arc::make_mut(published).listing = Some(listing));
                 None
             }
             // It ends by itself, which is told when it has.
@@ -98,7 +106,7 @@ impl Actor {
         match &mut live.vigil {
             Some(vigil) => vigil.redefine(&self.spec),
             // One that is to say so itself has no socket to say it at.
-            None if matches!(self.spec.health, Some(probe::Health { source: HealthSource::Probe(_), .. })) => {
+            None if is_asked(&self.spec) || self.spec.cgse_service_type.is_some() => {
                 let launch = self.begun.as_ref().map(|begun| begun.launch.clone()).unwrap_or_default();
                 let (spec, uuid, shared) = (self.spec.clone(), live.uuid.clone(), self.shared.vigil.clone());
                 let run = WatchedRun { spec, launch, uuid, main: live.identity, notify: None, shared };
@@ -107,7 +115,13 @@ impl Actor {
             None => return,
         }
         let health = live.vigil.as_ref().and_then(Vigil::health);
-        self.published.send_modify(|published| Arc::make_mut(published).health = health);
+        let is_same_service = self.published.borrow().spec.cgse_service_type == self.spec.cgse_service_type;
+        self.published.send_modify(|published| {
+            let published = Arc::make_mut(published);
+            published.health = health;
+            // What the registry says of another type is not known yet.
+            published.listing = published.listing.take().filter(|_| is_same_service);
+        });
     }
 
     pub(super) fn stop_requested(&mut self, result: Result<(), String>) -> Option<Event<Launch, SpawnFailure>> {
@@ -123,4 +137,9 @@ impl Actor {
     pub(super) fn say(&self, message: String) {
         self.published.send_modify(|published| Arc::make_mut(published).message = Some(message));
     }
+}
+
+/// Whether it is asked how it is.
+fn is_asked(spec: &Spec) -> bool {
+    matches!(spec.health, Some(probe::Health { source: HealthSource::Probe(_), .. }))
 }

@@ -12,7 +12,7 @@ impl Actor {
         self.begun = Some(Begun::now(uuid, launch, origin));
         self.published.send_modify(|published| {
             let published = Arc::make_mut(published);
-            (published.message, published.reloading, published.outdated) = (None, false, false);
+            (published.message, published.reloading, published.outdated, published.listing) = (None, false, false, None);
             published.health = self.spec.health.as_ref().map(|_| Health::Unknown);
             published.starts += 1;
         });

@@ -6,11 +6,13 @@
 //! - [`socket`]: `$NOTIFY_SOCKET`; [`message`]: what is said there, purely; `listener`: who said it, and how much of it is heard;
 //! - `members`: whether a process is one of the run;
 //! - `trial`: one question, again and again; `program`: the question that is a program; `keepalive`: a service that must keep saying it is alive;
+//! - `follower`: how it is listed in the registry of CGSE;
 //! - `stop`: what asks a service to end.
 
 pub mod message;
 pub mod socket;
 
+mod follower;
 mod keepalive;
 mod listener;
 mod members;
@@ -23,13 +25,15 @@ mod trial;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::procfs::{Forest, Identity};
+use crate::protocol::{Name, RegistryHealth};
 
 use super::late::Punctual;
 use super::published::Health;
@@ -37,6 +41,7 @@ use super::spawn::{Launch, Spawner};
 use super::spec::probe::{HealthSource, Probe, ReadySource};
 use super::spec::{self, Spec};
 
+use follower::Follower;
 use keepalive::Keepalive;
 use listener::{Heard, Listener};
 use members::Members;
@@ -50,6 +55,25 @@ pub use stop::ask_to_stop;
 pub trait Ask: Send + Sync + 'static {
     /// Asks once. Takes no longer than `within`; an error says in words for people what came instead of a good answer. Dropping the future gives up.
     fn ask(&self, probe: &Probe, within: Duration) -> BoxFuture<'static, Result<(), String>>;
+
+    /// How the registry of CGSE lists what runs under this name, as a service of this type: at the next look, and whenever that changes. `was_passing`
+    /// where somebody has seen that of this run before. `None` where there is no registry. Dropping the stream ends it.
+    fn follow(&self, name: &Name, service_type: &str, was_passing: bool) -> Option<BoxStream<'static, Listing>>;
+}
+
+/// How a run is listed in the registry of CGSE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The id of its entry.
+    pub id: Option<String>,
+    /// How.
+    pub health: RegistryHealth,
+    /// Since when both have been so.
+    pub since: SystemTime,
+    /// What is wrong, in words for people.
+    pub problem: Option<String>,
+    /// It has not been passing for so long that it must be taken for ill: a sentence.
+    pub ill: Option<String>,
 }
 
 /// What all vigils of a daemon share.
@@ -126,6 +150,13 @@ pub enum Sign {
     MainPid(Identity),
     /// It reads its configuration again.
     Reloading,
+    /// It is listed in the registry of CGSE otherwise than before.
+    Listed {
+        /// How.
+        listing: Listing,
+        /// It is worth telling: not that it is not there yet, nor that nobody can tell.
+        is_news: bool,
+    },
     /// It is about to end.
     Stopping,
     /// What it does now takes so much longer, from now.
@@ -162,6 +193,7 @@ pub struct Vigil {
     spec: Arc<Spec>,
     questions: Questions,
     listener: Option<Listener>,
+    follower: Option<Follower>,
     readiness: Readiness,
     /// What the last try said why it is not ready.
     refusal: Option<String>,
@@ -180,8 +212,14 @@ pub struct Vigil {
 impl Vigil {
     /// Begins to watch. Readiness is tried at once.
     pub fn begin(run: WatchedRun) -> Self {
+        Self::begin_where(run, false)
+    }
+
+    /// `was_listed` where it has been listed as passing in the registry of CGSE before.
+    fn begin_where(run: WatchedRun, was_listed: bool) -> Self {
         let WatchedRun { spec, launch, uuid, main, notify, shared } = run;
         let members = Members { forest: shared.forest.clone(), uuid: uuid.into(), first: main, main };
+        let follower = Follower::of(&spec, &shared, was_listed);
         let questions = Questions::new(spec.clone(), launch, main.pid, shared);
         let now = Instant::now();
         let readiness = match spec.ready.as_ref().map(|ready| &ready.source) {
@@ -194,6 +232,7 @@ impl Vigil {
             spec,
             questions,
             listener: notify.map(|socket| Listener::new(socket, members)),
+            follower,
             readiness,
             refusal: None,
             reloading: false,
@@ -210,7 +249,8 @@ impl Vigil {
 
     /// Goes on watching over a run that was ready when an earlier daemon watched over it.
     pub fn resume(run: WatchedRun) -> Self {
-        let mut vigil = Self::begin(run);
+        let was_listed = follower::is_ready_by_it(&run.spec);
+        let mut vigil = Self::begin_where(run, was_listed);
         // Whether it is well is asked after an interval: at once, a thousand would be asked together.
         vigil.reach(true);
         vigil
@@ -234,7 +274,12 @@ impl Vigil {
         let tells_itself = |spec: &Spec| matches!(spec.health, Some(spec::probe::Health { source: HealthSource::Notify(_), .. }));
         let health = if tells_itself(kept) || tells_itself(spec) { kept.health.clone() } else { spec.health.clone() };
         let is_other = health != kept.health;
-        self.spec = Arc::new(Spec { health, stop_timeout: spec.stop_timeout, ..(**kept).clone() });
+        let is_other_service = spec.cgse_service_type != kept.cgse_service_type;
+        let cgse_service_type = spec.cgse_service_type.clone();
+        self.spec = Arc::new(Spec { health, cgse_service_type, stop_timeout: spec.stop_timeout, ..(**kept).clone() });
+        if is_other_service {
+            self.follower = Follower::of(&self.spec, self.questions.shared(), false);
+        }
         self.questions.set_spec(self.spec.clone());
         if is_other {
             (self.failures, self.health) = (0, Health::Unknown);
@@ -270,7 +315,7 @@ impl Vigil {
 
     /// It is being ended: nobody asks any more how it is. What it says of itself is still heard.
     pub fn stop_asking(&mut self) {
-        (self.readiness, self.watch, self.gone_by) = (Readiness::Reached, Watch::Nothing, None);
+        (self.readiness, self.watch, self.gone_by, self.follower) = (Readiness::Reached, Watch::Nothing, None, None);
     }
 
     /// The next sign. Nothing is lost when the future is dropped; it waits for ever when there is nothing to watch.
@@ -286,6 +331,10 @@ impl Vigil {
                 ready = tried(&mut self.readiness, &self.questions) => match ready {
                     Ok(()) => { self.signs.push_back(Sign::Ready); self.reach(false); }
                     Err(refusal) => self.refusal = Some(refusal),
+                },
+                listing = async { match &mut self.follower { Some(follower) => follower.next().await, None => std::future::pending().await } } => match listing {
+                    Some(listing) => self.take_listing(listing),
+                    None => self.follower = None,
                 },
                 seen = watched(&mut self.watch, &self.questions) => match seen {
                     Seen::Tried(result) => self.take_try(result),
@@ -389,6 +438,18 @@ impl Vigil {
                     self.is_ill(format!("{times} to see whether it is well failed: {message}"));
                 }
             }
+        }
+    }
+
+    fn take_listing(&mut self, listing: Listing) {
+        let Some(follower) = &mut self.follower else { return };
+        // Where the definition has a health check of its own, that one decides. One that is not ready has its time-out, and one that is about to end leaves the
+        // registry as it should.
+        let decides = self.spec.health.is_none() && matches!(self.readiness, Readiness::Reached) && self.gone_by.is_none();
+        let ill = listing.ill.clone().filter(|_| decides && !self.unhealthy);
+        self.signs.extend(follower.take(listing, ill.as_deref()));
+        if let Some(message) = ill {
+            self.is_ill(message);
         }
     }
 

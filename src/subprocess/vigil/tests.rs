@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Mutex;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -27,6 +27,9 @@ use crate::subprocess::tree;
 struct Answers {
     answers: Mutex<VecDeque<Result<(), String>>>,
     asked: Mutex<Vec<Probe>>,
+    /// How it is listed, one after the other; as whom it was followed.
+    listings: Mutex<Vec<Listing>>,
+    followed: Mutex<Vec<(String, String, bool)>>,
 }
 
 impl Ask for Arc<Answers> {
@@ -35,6 +38,14 @@ impl Ask for Arc<Answers> {
         let mut answers = self.answers.lock().unwrap();
         let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
         std::future::ready(answer.unwrap()).boxed()
+    }
+
+    fn follow(&self, name: &Name, service_type: &str, was_passing: bool) -> Option<BoxStream<'static, Listing>> {
+        self.followed.lock().unwrap().push((name.to_string(), service_type.to_owned(), was_passing));
+        let listings = self.listings.lock().unwrap().clone();
+        // Not before it can be ready.
+        let later = stream::once(tokio::time::sleep(Duration::from_millis(50))).flat_map(move |()| stream::iter(listings.clone()));
+        Some(later.chain(stream::pending()).boxed())
     }
 }
 
@@ -339,6 +350,58 @@ async fn readiness_by_time_and_from_outside() {
     vigil.stop_asking();
     assert!(tokio::time::timeout(Duration::from_millis(100), vigil.next()).await.is_err());
     assert_eq!(bench.asked(), 1);
+}
+
+fn listing(health: RegistryHealth, ill: Option<&str>) -> Listing {
+    Listing { id: Some("a".into()), health, since: SystemTime::UNIX_EPOCH, problem: None, ill: ill.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn how_it_is_listed_is_told_and_ends_it_where_nothing_else_decides() {
+    use RegistryHealth::{Critical, Missing, Passing, Unknown};
+    let bench = Bench::new();
+    let why = "A_CS has been critical in the registry of CGSE for 31 s";
+    let ill = Some(why);
+    *bench.answers.listings.lock().unwrap() =
+        [(Missing, None), (Passing, None), (Unknown, None), (Critical, None), (Critical, ill), (Critical, ill)]
+            .map(|(health, ill)| listing(health, ill))
+            .to_vec();
+    let listed = |health, problem: Option<&str>, is_news| Sign::Listed {
+        listing: Listing { problem: problem.map(str::to_owned), ..listing(health, None) },
+        is_news,
+    };
+    let told = [listed(Missing, None, false), listed(Passing, None, true), listed(Unknown, None, false), listed(Critical, None, true)];
+
+    let keys = json!({"cgse_service_type": "A_CS", "ready": {"delay": 0}});
+    let (_run, mut vigil) = bench.start("time.sleep(1000)", keys.clone()).await;
+    assert_eq!(next(&mut vigil).await, Sign::Ready);
+    for expected in
+        told.iter().chain(&[listed(Critical, ill, true), Sign::Unhealthy { message: why.to_owned() }, listed(Critical, None, true)])
+    {
+        assert_eq!(next(&mut vigil).await, *expected);
+    }
+    assert!(vigil.next().now_or_never().is_none(), "it is told once that it is ill");
+
+    // Another check decides; it is not ready yet; it is being ended.
+    bench.answer(&[Ok(())]);
+    let checked = json!({"cgse_service_type": "A_CS", "ready": {"delay": 0}, "health": {"tcp": "a:1", "interval": 1000}});
+    let unready = json!({"cgse_service_type": "A_CS", "ready": {"delay": 1000}});
+    for (keys, first) in [(checked, vec![Sign::Ready]), (unready, vec![])] {
+        let (_run, mut vigil) = bench.start("time.sleep(1000)", keys).await;
+        for expected in first.iter().chain(&told) {
+            let mut sign = next(&mut vigil).await;
+            if sign == Sign::Health(Health::Passing) {
+                sign = next(&mut vigil).await;
+            }
+            assert_eq!(sign, *expected);
+        }
+        let more = tokio::time::timeout(Duration::from_millis(50), vigil.next()).await;
+        assert!(!matches!(more, Ok(Sign::Unhealthy { .. } | Sign::Listed { .. })), "{more:?}");
+    }
+    let (_run, mut vigil) = bench.start("time.sleep(1000)", keys).await;
+    vigil.stop_asking();
+    assert!(vigil.next().now_or_never().is_none());
+    assert_eq!(bench.answers.followed.lock().unwrap()[0], ("test".to_owned(), "A_CS".to_owned(), false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

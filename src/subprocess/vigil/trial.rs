@@ -29,6 +29,10 @@ impl Questions {
         Self { spec, launch, main, shared, turn: Turn::default() }
     }
 
+    pub(super) fn shared(&self) -> &VigilShared {
+        &self.shared
+    }
+
     pub(super) fn set_spec(&mut self, spec: Arc<Spec>) {
         self.spec = spec;
     }
