@@ -307,7 +307,7 @@ fn cgses_own_clients_and_its_command_see_the_daemon() {
     let endpoints = [requests, events, heartbeats].map(|port| format!("tcp://127.0.0.1:{port}"));
     let seen = run(&python(), &[&["-c".to_owned(), CLIENTS.to_owned()][..], &endpoints].concat());
     let seen: Value = serde_json::from_str(seen.lines().last().unwrap()).unwrap();
-    let port: u16 = site.daemon.tcp().rsplit_once(':').unwrap().1.parse().unwrap();
+    let port: u16 = site.daemon.info().cgse_endpoints.unwrap()[0].rsplit_once(':').unwrap().1.parse().unwrap();
     let id = site.entries()[0]["id"].clone();
     let one = json!({"id": id, "name": "procman", "host": "127.0.0.1", "port": port, "health": "passing"});
     let expected = json!([one, one, format!("tcp://127.0.0.1:{port}")]);
