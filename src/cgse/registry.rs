@@ -57,6 +57,21 @@ impl Registry {
         }
     }
 
+    /// Where the service of this type takes commands to itself: the host of its entry, and the port in its metadata.
+    ///
+    /// # Errors
+    /// None is listed that does, it is on another host, or nobody can tell, in words for people.
+    pub async fn commands_at(&self, service_type: &str) -> Result<String, String> {
+        let entries = self.list(&mut self.exchange(), Some(service_type), PATIENCE).await?;
+        let Some((entry, port)) = entries.iter().find_map(|entry| Some((entry, entry.service_port()?))) else {
+            return Err(format!("no service of type {service_type} that takes commands is listed in the registry of CGSE"));
+        };
+        let found = tokio::net::lookup_host((entry.host.as_str(), port)).await.map_err(|error| format!("{}: {error}", entry.host))?;
+        let own = found.filter(|address| is_own(address.ip())).min_by_key(|address| !address.is_ipv4());
+        own.map(|address| format!("tcp://{address}"))
+            .ok_or_else(|| format!("{service_type} is listed at {}, which is another host", entry.host))
+    }
+
     /// Takes out what a dead service of this type has left on this host: an entry where nobody listens any more. It would keep the next one from being
     /// entered, as types are unique. What is left on another host is another one's.
     ///

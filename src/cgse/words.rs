@@ -110,6 +110,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Where a control server takes commands to itself.
+    pub fn service_port(&self) -> Option<u16> {
+        port(self.metadata.get("service_port")?)
+    }
+
     /// Whether it is that of somebody who was where this one is.
     pub fn is_in_place_of(&self, info: &ServiceInfo) -> bool {
         self.host == info.host && self.port() == Some(info.port)
@@ -128,8 +133,13 @@ impl Entry {
 
     /// Its port, where it is one.
     pub fn port(&self) -> Option<u16> {
-        self.port.as_u64().or_else(|| self.port.as_str()?.parse().ok()).and_then(|port| port.try_into().ok())
+        port(&self.port)
     }
+}
+
+/// A port, which may be a text.
+fn port(value: &Value) -> Option<u16> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok()).and_then(|port| port.try_into().ok())
 }
 
 impl Answer {

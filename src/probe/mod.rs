@@ -24,7 +24,7 @@ use futures_util::{FutureExt, StreamExt};
 use crate::cgse::watch::Seen;
 use crate::cgse::{Registry, Watch};
 use crate::protocol::Name;
-use crate::subprocess::spec::probe::Probe;
+use crate::subprocess::spec::probe::{Probe, ZmqRequest, ZmqSocket};
 use crate::subprocess::vigil::{Ask, Listing};
 
 use slow::Slow;
@@ -105,9 +105,19 @@ impl Asker {
                 Some(cgse) => cgse.registry.passing(service_type).await,
                 None => Err("the daemon knows no registry of CGSE: there is no [cgse] in its configuration".to_owned()),
             },
+            Probe::CgseTerminate(service_type) => match &self.0.cgse {
+                Some(cgse) => zmq::ask(&self, &terminate(cgse.registry.commands_at(service_type).await?)).await,
+                None => Err("the daemon knows no registry of CGSE: there is no [cgse] in its configuration".to_owned()),
+            },
             Probe::Exec(_) => Err("a program is not asked by this way".to_owned()),
         }
     }
+}
+
+/// What has a control server of CGSE (`egse.async_control` of CGSE 0.25) end. One of the older kind has another protocol, and throws this away unread.
+fn terminate(endpoint: String) -> ZmqRequest {
+    let frames = ["1", "MESSAGE_TYPE:STRING", "terminate"].map(str::to_owned).to_vec();
+    ZmqRequest { endpoint, socket: ZmqSocket::Dealer, frames, expect: Some("\"success\": true".to_owned()) }
 }
 
 impl Ask for Asker {

@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use procman::protocol::StateName;
 use procman::protocol::event::Event;
-use procman::protocol::reply::{PastRun, Replay, StatusOfAll, View};
+use procman::protocol::reply::{Replay, StatusOfAll};
 use procman::sys::pidfd::PidFd;
 use serde_json::{Value, json};
 
-use super::harness::{Daemon, Peer, Setup, free_ports, until, within};
+use super::harness::{Daemon, Peer, Setup, free_ports, until};
 
 /// A registry that somebody runs, and a daemon that is to be in it.
 pub(crate) struct Site {
@@ -238,92 +237,4 @@ fn a_service_is_ready_once_it_is_listed_and_what_a_dead_one_left_is_not_in_its_w
     site.daemon.execute("again");
     site.daemon.wait_for_state("again", StateName::Exited);
     assert_eq!(listed(&site)[0]["id"], other);
-}
-
-/// The core as users get it, `config/cgse-core.toml`, but for its directories. Its ports are those that CGSE has, so there is one of it at a time.
-fn core() -> Setup {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/cgse-core.toml")).unwrap();
-    // What comes before is the daemon's own, and each test has that for itself.
-    let (_, text) = text.split_once("\n[cgse]\n").unwrap();
-    // On a busy machine CGSE's services give each other up after half a second, more often than a site would put up with.
-    let text =
-        text.replace("../target/cgse", "{dir}/cwd").replace("restart = \"always\"", "restart = \"always\"\nstart_limit = { count = 0 }");
-    let setup = Setup::new(&format!("[cgse]\n{text}")).tcp().log("info");
-    for directory in ["cwd", "LAB23/log", "LAB23/daily", "LAB23/obs", "LAB23/conf"] {
-        fs::create_dir_all(setup.dir().join(directory)).unwrap();
-    }
-    // Without one the process manager of CGSE does not start.
-    fs::write(setup.dir().join("LAB23/conf/SETUP_LAB23_00000_240101_120000.yaml"), "Setup:\n    site_id: LAB23\n    history: {}\n")
-        .unwrap();
-    let path = format!("{}:{}", python().parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let variables = [
-        ("PATH", path.as_str()),
-        ("PROJECT", "CGSE"),
-        ("SITE_ID", "LAB23"),
-        ("CGSE_DATA_STORAGE_LOCATION", "{dir}/LAB23"),
-        ("CGSE_CONF_DATA_LOCATION", "{dir}/LAB23/conf"),
-        ("CGSE_LOG_FILE_LOCATION", "{dir}/LAB23/log"),
-        ("CGSE_METRICS_BACKEND", "duckdb"),
-        ("CGSE_DUCKDB_PATH", "{dir}/metrics.duckdb"),
-    ];
-    variables.into_iter().fold(setup, |setup, (key, value)| setup.env(key, value))
-}
-
-const CORE: [&str; 7] = ["rs_cs", "log_cs", "nh_cs", "mh_cs", "sm_cs", "cm_cs", "pm_cs"];
-/// How long all of it may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-#[test]
-fn the_whole_core_starts_in_order_comes_back_and_stops_without_a_trace() {
-    let began = Instant::now();
-    let mut daemon = core().start();
-    let is_listed = |kind: &str| {
-        let peer = Peer::connect(zmq::DEALER, "tcp://127.0.0.1:6100");
-        peer.send(&[b"REQ".to_vec(), serde_json::to_vec(&json!({"action": "list", "service_type": kind})).unwrap()]);
-        let answer: Option<Value> = peer.has_more(1000).then(|| serde_json::from_slice(&peer.receive()[1]).unwrap());
-        let services = answer.map(|answer| answer["services"].as_array().unwrap().clone()).unwrap_or_default();
-        services.len() == 1 && services[0]["health"] == "passing"
-    };
-    let all_run = |daemon: &Daemon| {
-        let views: Vec<View> = daemon.call("list", json!({}));
-        if let Some(fatal) = views.iter().find(|view| view.state == StateName::Fatal) {
-            let lines: Value = daemon.call("logs", json!({"name": fatal.name, "lines": 30}));
-            panic!("{fatal:?}: {lines:#}");
-        }
-        views.iter().all(|view| view.state == StateName::Running && view.pid.is_some()).then_some(())
-    };
-    within(PATIENCE, "all of it is up", || all_run(&daemon));
-    let up = began.elapsed();
-    within(PATIENCE, "the daemon is listed, too", || is_listed("PROCMAN").then_some(()));
-    let mut back = Vec::new();
-    for name in CORE {
-        let before = daemon.view(name);
-        let killed = Instant::now();
-        PidFd::open(before.pid.unwrap()).unwrap().send_signal(libc::SIGKILL).unwrap();
-        within(PATIENCE, format_args!("{name} is back"), || {
-            let view = daemon.view(name);
-            (view.state == StateName::Running && view.pid.is_some_and(|pid| Some(pid) != before.pid)).then_some(())
-        });
-        if name != "rs_cs" {
-            within(PATIENCE, format_args!("{name} is listed again"), || is_listed(&name.to_uppercase()).then_some(()));
-        }
-        back.push((name, killed.elapsed()));
-        within(PATIENCE, "the others are there", || all_run(&daemon));
-    }
-    let stopping = Instant::now();
-    daemon.signal(libc::SIGTERM);
-    assert_eq!(daemon.wait_exit().code(), Some(0));
-    eprintln!("up after {up:?}, each back after {back:?}, down after {:?}", stopping.elapsed());
-    let kept = rusqlite::Connection::open(daemon.path("cwd/service_registry.db")).unwrap();
-    let left: Vec<String> = {
-        let mut statement = kept.prepare("SELECT name FROM services").unwrap();
-        statement.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
-    };
-    assert_eq!(left, [""; 0], "each has taken its entry out");
-    let history = rusqlite::Connection::open(daemon.path("state/procman.db")).unwrap();
-    let mut statement = history.prepare("SELECT body FROM history ORDER BY number DESC LIMIT 7").unwrap();
-    let last: Vec<PastRun> =
-        statement.query_map((), |row| row.get::<_, String>(0)).unwrap().map(|body| serde_json::from_str(&body.unwrap()).unwrap()).collect();
-    assert!(last.iter().all(|run| run.returncode == Some(0)), "nobody had to be killed: {last:?}");
-    assert_eq!(last[0].name.as_str(), "rs_cs", "the registry is the last");
 }

@@ -14,6 +14,7 @@ mod attributes;
 mod audit;
 #[cfg(test)]
 mod cgse;
+mod cgse_core;
 #[cfg(test)]
 mod cgse_faults;
 #[cfg(test)]

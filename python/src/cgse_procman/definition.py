@@ -44,6 +44,7 @@ class Check(TypedDict, total=False):
     http: str
     exec: List[str]
     file: str
+    cgse: str
     delay: float
     socket: str
     frames: List[str]

@@ -94,7 +94,7 @@ table! {
 }
 
 table! {
-    /// The keys of `stop_request`: exactly one of `zmq` and `exec`, and what goes with it.
+    /// The keys of `stop_request`: exactly one of `zmq`, `exec` and `cgse`, and what goes with it.
     StopRequestDefinition {
         /// Send the frames to this endpoint.
         zmq: String,
@@ -104,6 +104,8 @@ table! {
         frames: Vec<String>,
         /// Run this program, as the sub-process itself would be.
         exec: Vec<String>,
+        /// Send `terminate` to the control server of this type, where the registry of CGSE says that it takes commands to itself.
+        cgse: String,
         /// Seconds that the request may take, before the signal is sent after all.
         timeout: Seconds,
     }

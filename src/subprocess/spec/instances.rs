@@ -56,7 +56,7 @@ fn numbered(mut definition: Definition, number: u32) -> Definition {
         }
     };
     let path = |path: &mut PathBuf| *path = OsString::from_vec(fill_in(path.as_os_str().as_encoded_bytes(), &number)).into();
-    let Definition { cmd, args, env, cwd, env_file, stdout, stderr, ready, health, stop_request, .. } = &mut definition;
+    let Definition { cmd, args, env, cwd, env_file, stdout, stderr, ready, health, stop_request, cgse_service_type, .. } = &mut definition;
     [cmd, args].into_iter().flatten().flatten().for_each(text);
     env.iter_mut().flat_map(|env| env.values_mut()).for_each(text);
     cwd.iter_mut().for_each(path);
@@ -67,19 +67,20 @@ fn numbered(mut definition: Definition, number: u32) -> Definition {
         }
     }
     if let Some(ready) = ready {
-        [&mut ready.zmq, &mut ready.tcp, &mut ready.http, &mut ready.expect].into_iter().flatten().for_each(text);
+        [&mut ready.zmq, &mut ready.tcp, &mut ready.http, &mut ready.expect, &mut ready.cgse].into_iter().flatten().for_each(text);
         [&mut ready.frames, &mut ready.exec].into_iter().flatten().flatten().for_each(text);
         [&mut ready.unix, &mut ready.file].into_iter().flatten().for_each(path);
     }
     if let Some(health) = health {
-        [&mut health.zmq, &mut health.tcp, &mut health.http, &mut health.expect].into_iter().flatten().for_each(text);
+        [&mut health.zmq, &mut health.tcp, &mut health.http, &mut health.expect, &mut health.cgse].into_iter().flatten().for_each(text);
         [&mut health.frames, &mut health.exec].into_iter().flatten().flatten().for_each(text);
         [&mut health.unix, &mut health.file].into_iter().flatten().for_each(path);
     }
     if let Some(request) = stop_request {
-        request.zmq.iter_mut().for_each(text);
+        [&mut request.zmq, &mut request.cgse].into_iter().flatten().for_each(text);
         [&mut request.frames, &mut request.exec].into_iter().flatten().flatten().for_each(text);
     }
+    cgse_service_type.iter_mut().for_each(text);
     definition
 }
 
@@ -120,7 +121,7 @@ mod tests {
             json!({
                 "cmd": ["serve", "--port=80%i", "%%i", "50%", "%d"], "args": ["%i%i"], "env": {"N%i": "%i"}, "cwd": "/srv/%i", "env_file": "-/etc/%i",
                 "stdout": "file:/log/%i.out", "stderr": "file:/log/%i.err", "instances": 3, "ready": {"zmq": "tcp://h:90%i", "frames": ["%i"], "expect": "%i"},
-                "health": {"file": "/run/%i"}, "stop_request": {"exec": ["stop", "%i"]}
+                "health": {"file": "/run/%i"}, "stop_request": {"exec": ["stop", "%i"]}, "cgse_service_type": "DAQ_%i"
             }),
         )
         .unwrap();
@@ -129,7 +130,7 @@ mod tests {
         let alone = json!({
             "cmd": ["serve", "--port=802", "%i", "50%", "%d"], "args": ["22"], "env": {"N%i": "2"}, "cwd": "/srv/2", "env_file": "-/etc/2",
             "stdout": "file:/log/2.out", "stderr": "file:/log/2.err", "group": "web", "ready": {"zmq": "tcp://h:902", "frames": ["2"], "expect": "2"},
-            "health": {"file": "/run/2"}, "stop_request": {"exec": ["stop", "2"]}
+            "health": {"file": "/run/2"}, "stop_request": {"exec": ["stop", "2"]}, "cgse_service_type": "DAQ_2"
         });
         let alone = Spec::resolve("web@2".parse().unwrap(), serde_json::from_value(alone).unwrap()).unwrap();
         assert_eq!((alone.definition.as_str(), specs[1].definition.as_str()), ("web@2", "web"));

@@ -22,6 +22,8 @@ pub enum Probe {
     File(PathBuf),
     /// A service of this type that is listed as passing in the registry of CGSE.
     Cgse(String),
+    /// `terminate`, said to the control server of this type that the registry of CGSE lists.
+    CgseTerminate(String),
 }
 
 /// A ZeroMQ request.
@@ -352,12 +354,16 @@ impl StopRequest {
             exec: said.exec.as_ref(),
             ..Keys::default()
         };
-        exactly_one(keys.said(), &[], "`zmq` and `exec`")?;
+        exactly_one(keys.said(), &[("cgse", said.cgse.is_some())], "`zmq`, `exec` and `cgse`")?;
         if said.zmq.is_some() && said.frames.is_none() {
             return Err("`frames` must say what to send".to_owned());
         }
         let timeout = time("timeout", said.timeout, STOP_REQUEST_TIMEOUT)?;
-        keys.probe()?.map(|probe| Self { probe, timeout }).ok_or_else(|| "say one of `zmq` and `exec`".to_owned())
+        let probe = match &said.cgse {
+            Some(service_type) => Some(Probe::CgseTerminate(cgse_type("cgse", service_type)?)),
+            None => keys.probe()?,
+        };
+        probe.map(|probe| Self { probe, timeout }).ok_or_else(|| "say one of `zmq`, `exec` and `cgse`".to_owned())
     }
 }
 
@@ -407,6 +413,10 @@ mod tests {
         let stop =
             StopRequest::resolve(&serde_json::from_str(r#"{"zmq": "tcp://127.0.0.1:1", "frames": ["REQ", "{}"]}"#).unwrap()).unwrap();
         assert_eq!(stop.timeout, STOP_REQUEST_TIMEOUT);
+        let stop = |json: &str| StopRequest::resolve(&serde_json::from_str(json).unwrap());
+        assert_eq!(stop(r#"{"cgse": "DAQ"}"#).unwrap().probe, Probe::CgseTerminate("DAQ".into()));
+        assert!(stop(r#"{"cgse": "DAQ", "exec": ["x"]}"#).unwrap_err().contains("only one"));
+        assert!(stop(r#"{"cgse": "D Q"}"#).unwrap_err().contains("blanks"));
         assert!(StopRequest::resolve(&serde_json::from_str(r#"{"zmq": "tcp://127.0.0.1:1"}"#).unwrap()).unwrap_err().contains("frames"));
     }
 }

@@ -23,8 +23,12 @@ pub async fn ask_to_stop(
 ) -> Result<(), String> {
     match &request.probe {
         Probe::Exec(words) => Program::of(&spec, words, launch, main).run(shared, Turn::default(), request.timeout).await,
-        probe @ (Probe::Zmq(_) | Probe::Tcp(_) | Probe::Unix(_) | Probe::Http(_) | Probe::File(_) | Probe::Cgse(_)) => {
-            shared.ask.ask(probe, request.timeout).await
-        }
+        probe @ (Probe::Zmq(_)
+        | Probe::Tcp(_)
+        | Probe::Unix(_)
+        | Probe::Http(_)
+        | Probe::File(_)
+        | Probe::Cgse(_)
+        | Probe::CgseTerminate(_)) => shared.ask.ask(probe, request.timeout).await,
     }
 }

@@ -47,9 +47,13 @@ impl Questions {
                 let program = Program::of(&self.spec, words, self.launch.clone(), Some(self.main));
                 Box::pin(program.run(self.shared.clone(), self.turn.clone(), tries.try_timeout))
             }
-            probe @ (Probe::Zmq(_) | Probe::Tcp(_) | Probe::Unix(_) | Probe::Http(_) | Probe::File(_) | Probe::Cgse(_)) => {
-                self.shared.ask.ask(probe, tries.try_timeout)
-            }
+            probe @ (Probe::Zmq(_)
+            | Probe::Tcp(_)
+            | Probe::Unix(_)
+            | Probe::Http(_)
+            | Probe::File(_)
+            | Probe::Cgse(_)
+            | Probe::CgseTerminate(_)) => self.shared.ask.ask(probe, tries.try_timeout),
         }
     }
 }

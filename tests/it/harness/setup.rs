@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     /// Of `[daemon]`, more of `[control]`, and of `[metrics]`.
     state_dir: String,
     cgroup: String,
+    daemon: String,
     control: String,
     events: String,
     endpoints: Vec<String>,
@@ -52,6 +53,7 @@ impl Setup {
             processes: processes.to_owned(),
             state_dir: "state".to_owned(),
             cgroup: std::env::var(CGROUP).unwrap_or_else(|_| "auto".to_owned()),
+            daemon: String::new(),
             control: String::new(),
             events: String::new(),
             endpoints: vec!["ipc://{dir}/c.sock".to_owned()],
@@ -77,6 +79,12 @@ impl Setup {
     /// One more endpoint.
     pub(crate) fn endpoint(mut self, endpoint: &str) -> Self {
         self.endpoints.push(endpoint.to_owned());
+        self
+    }
+
+    /// More lines for `[daemon]`.
+    pub(crate) fn daemon(mut self, lines: &str) -> Self {
+        self.daemon = lines.to_owned();
         self
     }
 
@@ -147,9 +155,9 @@ impl Setup {
     /// Writes the configuration and returns where.
     fn write_config(&self) -> PathBuf {
         let path = self.dir.path().join("procmand.toml");
-        let Self { state_dir, cgroup, control, events, endpoints, listen, processes, .. } = self;
+        let Self { state_dir, cgroup, daemon, control, events, endpoints, listen, processes, .. } = self;
         let text = format!(
-            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\ncgroup = '{cgroup}'\n[control]\nendpoints = {endpoints:?}\n{control}\n[events]\n{events}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
+            "[daemon]\nstate_dir = '{state_dir}'\nruntime_dir = 'run'\ncgroup = '{cgroup}'\n{daemon}\n[control]\nendpoints = {endpoints:?}\n{control}\n[events]\n{events}\n[metrics]\nlisten = '{listen}'\n{processes}\n"
         );
         fs::write(&path, self.fill_in(&text)).unwrap();
         path
