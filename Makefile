@@ -7,7 +7,7 @@ TOOLS := $(CURDIR)/target/tools/debian/usr/bin
 
 help:
 	@echo 'make run    build procmand and run it on the demonstration, config/demo.toml; Ctrl-C ends it'
-	@echo 'make test   all tests'
+	@echo 'make test   all tests, those of the Python package too'
 	@echo 'make torture  the daemon stands still, PIDs are used again, clocks are set, clients vanish; then it is killed more than 1,000 times, at random and at named moments, with 100 sub-processes; ends with a table (ten minutes)'
 	@echo 'make test-python  the Python package, on the oldest and the newest Python that is found'
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
@@ -22,12 +22,13 @@ run: needs
 
 # The closing lines of each test program stay to be seen, also those behind a failed one. The daemon's tests run a second time without control
 # groups: on a host that has none the daemon must keep the same promises.
-# The previous commit's daemon is upgraded to the present one.
+# The previous commit's daemon is upgraded to the present one. The Python package, wheel and sdist included, is tested against this daemon.
 test: needs-test
 	@scripts/previous-binary
 	@PATH="$(TOOLS):$$PATH"; export PATH; failed=0; \
 	echo '$(CARGO) test --no-fail-fast'; $(CARGO) test --no-fail-fast </dev/null || failed=1; \
 	echo 'PROCMAN_TEST_CGROUP=off $(CARGO) test --test it'; PROCMAN_TEST_CGROUP=off $(CARGO) test --test it </dev/null || failed=1; \
+	scripts/test-python --with-cgse || failed=1; \
 	exit $$failed
 
 # Without optimisation: only such a build has the named moments. `make test` has the short forms.
@@ -35,10 +36,10 @@ torture: needs-test
 	PATH="$(TOOLS):$$PATH" PROCMAN_TEST_AT_LENGTH=1 $(CARGO) test --test it torment::
 	$(CARGO) test --test torture -- --kills 1000
 
-# Beside the tests: it needs what pip fetches for each Python that is found.
+# A part of the tests, for whoever changes python/ alone.
 test-python: needs
 	$(CARGO) build --bins
-	scripts/test-python
+	scripts/test-python --with-cgse
 
 bench: needs-bench
 	$(CARGO) bench --bench floors
