@@ -11,7 +11,7 @@
 pub mod matcher;
 
 use std::io;
-use std::ops::ControlFlow;
+use std::thread;
 
 pub use matcher::Matcher;
 
@@ -26,11 +26,7 @@ use crate::protocol::reply::{HostProcess, HostProcessInfo, NamedProcess};
 /// # Errors
 /// `/proc` cannot be read at all, or not every process of it (EMFILE, ENOMEM …): never half an answer.
 pub fn processes(matcher: &Matcher) -> io::Result<Vec<HostProcess>> {
-    let mut found = Vec::new();
-    each_living_match(matcher, |stat, words| {
-        found.push(HostProcess { pid: stat.pid, status: stat.state_word().to_owned(), cmdline: words.join(" ") });
-    })?;
-    Ok(found)
+    living_matches(matcher, |stat, words| HostProcess { pid: stat.pid, status: stat.state_word().to_owned(), cmdline: words.join(" ") })
 }
 
 /// The matching processes with their command line and when they were made, ascending by PID.
@@ -38,11 +34,7 @@ pub fn processes(matcher: &Matcher) -> io::Result<Vec<HostProcess>> {
 /// # Errors
 /// As for [`processes`].
 pub fn process_info(matcher: &Matcher) -> io::Result<Vec<HostProcessInfo>> {
-    let mut found = Vec::new();
-    each_living_match(matcher, |stat, cmdline| {
-        found.push(HostProcessInfo { pid: stat.pid, cmdline, create_time: create_time(stat.start_time) });
-    })?;
-    Ok(found)
+    living_matches(matcher, |stat, cmdline| HostProcessInfo { pid: stat.pid, cmdline, create_time: create_time(stat.start_time) })
 }
 
 /// The PIDs of the matching processes, ascending.
@@ -50,12 +42,7 @@ pub fn process_info(matcher: &Matcher) -> io::Result<Vec<HostProcessInfo>> {
 /// # Errors
 /// As for [`processes`].
 pub fn running_pids(matcher: &Matcher) -> io::Result<Vec<u32>> {
-    let mut found = Vec::new();
-    each_match(matcher, |_, pid, _| {
-        found.push(pid);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(found)
+    matches(matcher, |_, pid, _| Ok(Some(pid)))
 }
 
 /// The lowest PID of the matching processes; reads no further once it has it.
@@ -63,12 +50,10 @@ pub fn running_pids(matcher: &Matcher) -> io::Result<Vec<u32>> {
 /// # Errors
 /// As for [`processes`].
 pub fn running_pid(matcher: &Matcher) -> io::Result<Option<u32>> {
-    let mut found = None;
-    each_match(matcher, |_, pid, _| {
-        found = Some(pid);
-        Ok(ControlFlow::Break(()))
-    })?;
-    Ok(found)
+    if matcher.matches_nothing() {
+        return Ok(None);
+    }
+    Walk::new(matcher)?.first(&pids()?)
 }
 
 /// Every zombie of the host, ascending by PID.
@@ -80,36 +65,89 @@ pub fn zombies() -> io::Result<Vec<NamedProcess>> {
     Ok(Table::scan()?.iter().filter(|stat| stat.state == b'Z').map(zombie).collect())
 }
 
-/// Hands out each matching process with its words, if it still lives when its `stat` is read.
-fn each_living_match(matcher: &Matcher, mut take: impl FnMut(Stat, Vec<String>)) -> io::Result<()> {
-    each_match(matcher, |proc, pid, content| {
+/// What `make` makes of each matching process and its words, if it still lives when its `stat` is read.
+fn living_matches<T: Send>(matcher: &Matcher, make: impl Fn(Stat, Vec<String>) -> T + Sync) -> io::Result<Vec<T>> {
+    matches(matcher, |proc, pid, content| {
         let words = split_cmdline(content).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-        if let Some(line) = proc.read_of_living(pid, "stat")? {
-            let stat = Stat::parse(line)?;
-            if !stat.is_zombie() {
-                take(stat, words);
-            }
-        }
-        Ok(ControlFlow::Continue(()))
+        let Some(line) = proc.read_of_living(pid, "stat")? else { return Ok(None) };
+        let stat = Stat::parse(line)?;
+        Ok((!stat.is_zombie()).then(|| make(stat, words)))
     })
 }
 
-/// Hands out the PID and the command line of each matching process, and a reader for more about it. Nothing is allocated for the others.
-fn each_match(matcher: &Matcher, mut take: impl FnMut(&mut Proc, u32, &[u8]) -> io::Result<ControlFlow<()>>) -> io::Result<()> {
+/// Processes for which a thread more is worth its making: the kernel takes some microseconds for each, a thread costs some tens of them.
+const WORTH_A_THREAD: usize = 100;
+/// Threads of one walk at most: whoever asks shall not have the whole host to itself.
+const MOST_THREADS: usize = 4;
+
+/// What `take` makes of the PID and the command line of each matching process, ascending by PID; it gets a reader for more about it. Nothing is allocated for
+/// the others. Where there are many processes, several threads read at the same time, each its part of the PIDs.
+fn matches<T: Send>(matcher: &Matcher, take: impl Fn(&mut Proc, u32, &[u8]) -> io::Result<Option<T>> + Sync) -> io::Result<Vec<T>> {
     if matcher.matches_nothing() {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let (mut lines, mut rest) = (Proc::open()?, Proc::open()?);
-    let mut folded = Vec::new();
-    for pid in pids()? {
-        if let Some(content) = lines.read_of_living(pid, "cmdline")?
-            && matcher.matches_content(content, &mut folded)
-            && take(&mut rest, pid, content)?.is_break()
-        {
-            break;
+    let pids = pids()?;
+    let threads = (pids.len() / WORTH_A_THREAD).clamp(1, MOST_THREADS).min(thread::available_parallelism().map_or(1, usize::from));
+    let mut parts = pids.chunks(pids.len().div_ceil(threads).max(1));
+    let own = parts.next().unwrap_or_default();
+    let look = |part: &[u32]| Walk::new(matcher)?.all(part, &take);
+    thread::scope(|scope| {
+        let others: Vec<_> = parts
+            .map(|part| {
+                // Where no thread is to be had, it is looked at here.
+                let look = &look;
+                (part, thread::Builder::new().stack_size(THREAD_STACK).spawn_scoped(scope, move || look(part)))
+            })
+            .collect();
+        let mut found = look(own)?;
+        for (part, other) in others {
+            found.extend(match other {
+                Ok(other) => other.join().map_err(|_| io::Error::other("a thread that looked at processes failed"))??,
+                Err(_) => look(part)?,
+            });
         }
+        Ok(found)
+    })
+}
+
+/// The stack of a thread that walks: it keeps nothing large there.
+const THREAD_STACK: usize = 256 << 10;
+
+/// One walk over some processes.
+struct Walk<'m> {
+    matcher: &'m Matcher,
+    lines: Proc,
+    rest: Proc,
+    folded: Vec<u8>,
+}
+
+impl<'m> Walk<'m> {
+    fn new(matcher: &'m Matcher) -> io::Result<Self> {
+        Ok(Self { matcher, lines: Proc::open()?, rest: Proc::open()?, folded: Vec::new() })
     }
-    Ok(())
+
+    fn all<T>(&mut self, pids: &[u32], take: impl Fn(&mut Proc, u32, &[u8]) -> io::Result<Option<T>>) -> io::Result<Vec<T>> {
+        let mut found = Vec::new();
+        for pid in pids {
+            if let Some(content) = self.lines.read_of_living(*pid, "cmdline")?
+                && self.matcher.matches_content(content, &mut self.folded)
+            {
+                found.extend(take(&mut self.rest, *pid, content)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn first(&mut self, pids: &[u32]) -> io::Result<Option<u32>> {
+        for pid in pids {
+            if let Some(content) = self.lines.read_of_living(*pid, "cmdline")?
+                && self.matcher.matches_content(content, &mut self.folded)
+            {
+                return Ok(Some(*pid));
+            }
+        }
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
