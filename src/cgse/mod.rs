@@ -1,14 +1,22 @@
-//! The service registry of CGSE (Common-EGSE): the daemon is listed there like any other of its services.
+//! CGSE (Common-EGSE): the daemon is listed in its service registry like any other of its services, and tells its hubs what happens.
 //!
-//! - [`words`]: what is said there, purely; nothing else is ever sent to an endpoint of CGSE, some of which die of what they do not know;
+//! - [`words`]: what is said to the registry, purely; nothing else is ever sent to an endpoint of CGSE, some of which die of what they do not know;
 //! - [`exchange`]: one question, one answer;
 //! - [`registry`]: who is listed, and what the dead have left there;
-//! - [`member`]: the daemon's own entry, for as long as it lives.
+//! - [`member`]: the daemon's own entry, for as long as it lives;
+//! - [`notification`], [`point`]: what the hubs are sent, purely; [`hub`]: the way there; [`link`]: whether it is open.
 
 pub mod exchange;
+pub mod hub;
+pub mod link;
 pub mod member;
+pub mod notification;
+pub mod point;
 pub mod registry;
 pub mod words;
 
+pub use hub::Hub;
+pub use link::Reach;
 pub use member::{Member, Standing};
+pub use point::DataPoint;
 pub use registry::Registry;

@@ -112,6 +112,12 @@ pub struct Cgse {
     pub service_type: String,
     /// The host that is registered; `None` is the address of the first TCP endpoint.
     pub advertise_host: Option<String>,
+    /// Where the notify hub takes events; `None`: it is told nothing.
+    pub notify_hub: Option<String>,
+    /// Where the metrics hub takes points; `None`: it gets none.
+    pub metrics_hub: Option<String>,
+    /// How often it gets some.
+    pub metrics_interval: Duration,
 }
 
 /// A configuration that is right, and what is nevertheless worth saying about it.

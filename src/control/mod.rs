@@ -28,4 +28,4 @@ pub use once::{Journal, Known};
 pub use publisher::Publisher;
 pub use service::{Answer, Identity, Neighbours, Observer, Records, Served, Service};
 pub use transport::{BindError, Bound, Limits};
-pub use upkeep::{Definitions, Upkeep};
+pub use upkeep::{CgseProblems, Definitions, Upkeep};

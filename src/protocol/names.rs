@@ -213,6 +213,10 @@ words! {
         RegistryMissing = "registry_missing",
         /// It is in it.
         RegistryEntered = "registry_entered",
+        /// A hub of CGSE is away, or takes nothing.
+        HubMissing = "hub_missing",
+        /// It is there.
+        HubReached = "hub_reached",
     }
 }
 

@@ -153,6 +153,29 @@ pub enum Event<'a> {
     },
     /// It is in it.
     RegistryEntered,
+    /// A hub of CGSE is away, or takes nothing.
+    HubMissing {
+        /// `notify` or `metrics`.
+        hub: &'a str,
+        /// A sentence that says why.
+        problem: &'a str,
+    },
+    /// It is there.
+    HubReached {
+        /// `notify` or `metrics`.
+        hub: &'a str,
+        /// Messages that it will never get, since it was last there.
+        dropped: u64,
+    },
+    /// A hub of CGSE was sent messages, or some were given up.
+    HubServed {
+        /// `notify` or `metrics`.
+        hub: &'a str,
+        /// How many its connection took.
+        sent: u64,
+        /// How many will never be sent.
+        dropped: u64,
+    },
     /// The database was damaged; a new one holds what could be saved.
     StoreSetAside {
         /// Where the damaged one is now.
@@ -293,6 +316,11 @@ pub(super) fn log(event: &Event<'_>) {
             tracing::warn!(target: target::CGSE, problem, "this daemon is not in the registry of CGSE; it is tried again each second");
         }
         Event::RegistryEntered => tracing::info!(target: target::CGSE, "this daemon is in the registry of CGSE"),
+        Event::HubMissing { hub, problem } => {
+            tracing::warn!(target: target::CGSE, hub, problem, "a hub of CGSE gets nothing; it is tried again each second");
+        }
+        Event::HubReached { hub, dropped } => tracing::info!(target: target::CGSE, hub, dropped, "a hub of CGSE is reached"),
+        Event::HubServed { hub, sent, dropped } => tracing::trace!(target: target::CGSE, hub, sent, dropped, "a hub of CGSE was served"),
         Event::StoreSetAside { path, problem, salvaged, unreadable } => {
             tracing::error!(target: target::STORE, path, problem, salvaged, unreadable, "the database was damaged, it is set aside");
         }

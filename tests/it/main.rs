@@ -13,6 +13,8 @@ mod audit;
 #[cfg(test)]
 mod cgse;
 #[cfg(test)]
+mod cgse_hubs;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod containment;
