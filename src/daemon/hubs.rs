@@ -327,3 +327,65 @@ impl Herald {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::EventName;
+    use crate::protocol::event::{self, Noted};
+    use crate::telemetry::Snapshot;
+    use futures_util::FutureExt;
+
+    fn append(feed: &Feed, count: u64) {
+        (0..count).for_each(|_| feed.append(|stamp| event::Event::Noted(Noted::new(stamp, EventName::GaveUp, None, "x"))));
+    }
+
+    /// The place in the sequence of the event whose turn it is.
+    fn front(events: &mut Events) -> Option<u64> {
+        let frame: serde_json::Value = serde_json::from_slice(events.front()?).unwrap();
+        frame["data"]["seq"].as_u64()
+    }
+
+    #[test]
+    fn the_last_events_wait_and_each_of_the_others_is_counted_once() {
+        let feed = Feed::new("u");
+        append(&feed, 3);
+        let mut events = Events::new(feed.clone(), "PROCMAN".into());
+        assert_eq!((front(&mut events), front(&mut events), events.dropped()), (Some(1), Some(1), 0));
+        events.taken();
+        assert_eq!(front(&mut events), Some(2));
+        // More than wait; then more than the sequence keeps.
+        append(&feed, WAITING);
+        assert_eq!((front(&mut events), events.dropped(), events.dropped()), (Some(4), 2, 0));
+        append(&feed, 10_000);
+        assert_eq!((front(&mut events), events.dropped()), (Some(10_004), 10_000));
+        (0..WAITING - 1).for_each(|_| {
+            assert!(front(&mut events).is_some());
+            events.taken();
+        });
+        assert_eq!(front(&mut events), Some(10_000 + 3 + WAITING));
+        events.give_up();
+        assert_eq!((front(&mut events), events.dropped()), (None, 1));
+        append(&feed, 1);
+        assert_eq!(front(&mut events), Some(10_000 + 4 + WAITING));
+    }
+
+    #[tokio::test]
+    async fn points_give_way_to_newer_ones() {
+        let tags = Tags { origin: "PROCMAN".into(), host: "lab".into(), site_id: None };
+        let mut points = Points::new(Arc::new(Snapshot::default), tags, Duration::from_millis(5));
+        assert_eq!(points.front(), None);
+        points.more().await;
+        assert!(points.front().is_some());
+        // Whoever waits may be called away at any moment, and nothing is lost by that.
+        while points.more().now_or_never().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((points.waiting.len(), points.dropped(), points.dropped()), (1, 1, 0));
+        points.taken();
+        assert_eq!((points.front().is_none(), points.dropped()), (true, 0));
+        points.last().await;
+        let last: serde_json::Value = serde_json::from_slice(points.front().unwrap()).unwrap();
+        assert_eq!(last["fields"]["up"], 0);
+    }
+}

@@ -76,3 +76,82 @@ fn of_status(point: DataPoint, status: Option<&ProcessStatus>) -> DataPoint {
     let point = point.int("tree_processes", Some(tree.processes)).int("tree_rss_bytes", Some(tree.rss));
     point.float("tree_cpu_percent", Some(tree.cpu_percent))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::protocol::StateName;
+    use crate::telemetry::page::tests::{running, status};
+    use serde_json::{Value, json};
+
+    fn tags() -> Tags {
+        Tags { origin: "PROCMAN".into(), host: "lab".into(), site_id: None }
+    }
+
+    fn said(snapshot: &Snapshot) -> Vec<Value> {
+        points(snapshot, &tags(), 2.5, true).iter().map(|point| serde_json::from_slice(&point.encode()).unwrap()).collect()
+    }
+
+    /// Every field there is, with its type and whose it is, as PROTOCOL.md tells it.
+    #[test]
+    fn fields_are_those_that_are_told() {
+        let mut web = running("web", 4100);
+        web.view.health = Some("passing".into());
+        let mut job = running("job", 4200);
+        (job.view.state, job.view.pid, job.view.returncode, job.view.cause) = (StateName::Exited, None, Some(-9), Some(Cause::Signal));
+        let snapshot = Snapshot { daemon: Some(Arc::new(status(1, "u"))), processes: vec![job, web] };
+        let mut fields: BTreeMap<String, (&str, Vec<String>)> = BTreeMap::new();
+        for point in said(&snapshot) {
+            let measurement = point["measurement"].as_str().unwrap().to_owned();
+            for (field, value) in point["fields"].as_object().unwrap() {
+                let kind = match value {
+                    Value::String(_) => "str",
+                    Value::Number(number) if number.is_f64() => "float",
+                    Value::Number(_) => "int",
+                    other => panic!("{field} is {other}"),
+                };
+                let known = fields.entry(field.clone()).or_insert((kind, Vec::new()));
+                assert_eq!(known.0, kind, "{field} is of two kinds");
+                if known.1.last() != Some(&measurement) {
+                    known.1.push(measurement.clone());
+                }
+            }
+        }
+        let document = include_str!("../../proto/PROTOCOL.md");
+        let (_, table) = document.split_once("<!-- table: points -->\n").unwrap();
+        let told: BTreeMap<String, (&str, Vec<String>)> = table
+            .lines()
+            .take_while(|line| line.starts_with('|'))
+            .skip(2)
+            .map(|row| {
+                let cells: Vec<&str> = row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+                let of = if cells[2] == "both" { vec![DAEMON.to_owned(), PROCESS.to_owned()] } else { vec![cells[2].to_owned()] };
+                (cells[0].to_owned(), (cells[1], of))
+            })
+            .collect();
+        assert_eq!(fields, told);
+    }
+
+    #[test]
+    fn what_does_not_run_has_nothing_of_a_process() {
+        let mut job = running("job", 4200);
+        (job.view.state, job.view.pid, job.view.group) = (StateName::Stopped, None, None);
+        let said = said(&Snapshot { daemon: None, processes: vec![job] });
+        assert_eq!(
+            said[0],
+            json!({"measurement": "procman", "time": 2.5, "tags": {"origin": "PROCMAN", "host": "lab"},
+                "fields": {"up": 1, "version": env!("CARGO_PKG_VERSION"), "processes": 1, "processes_up": 0}})
+        );
+        assert_eq!(said[1]["tags"], json!({"origin": "PROCMAN", "host": "lab", "name": "job"}));
+        assert_eq!(said[1]["fields"], json!({"up": 0, "ready": 1, "state": "stopped", "starts": 2, "restarts": 1, "exits": 1}));
+        // A status that is left over from another run tells of another process.
+        let mut other = running("web", 4100);
+        other.view.uuid = Some("another".into());
+        let said = points(&Snapshot { daemon: None, processes: vec![other] }, &tags(), 2.5, false);
+        let said: Vec<Value> = said.iter().map(|point| serde_json::from_slice(&point.encode()).unwrap()).collect();
+        assert_eq!((&said[0]["fields"]["up"], &said[1]["fields"]["up"], said[1]["fields"].get("pid")), (&json!(0), &json!(1), None));
+    }
+}

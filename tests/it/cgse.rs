@@ -290,6 +290,11 @@ fn the_whole_core_starts_in_order_comes_back_and_stops_without_a_trace() {
     within(PATIENCE, "all of it is up", || all_run(&daemon));
     let up = began.elapsed();
     within(PATIENCE, "the daemon is listed, too", || is_listed("PROCMAN").then_some(()));
+    let is_well = |daemon: &Daemon| {
+        let status: StatusOfAll = daemon.call("status", json!({}));
+        [status.registry_problem, status.notify_hub_problem, status.metrics_hub_problem].iter().all(Option::is_none).then_some(())
+    };
+    within(PATIENCE, "nothing is wrong between the daemon and CGSE", || is_well(&daemon));
     let mut back = Vec::new();
     for name in CORE {
         let before = daemon.view(name);
@@ -305,6 +310,7 @@ fn the_whole_core_starts_in_order_comes_back_and_stops_without_a_trace() {
         back.push((name, killed.elapsed()));
         within(PATIENCE, "the others are there", || all_run(&daemon));
     }
+    within(PATIENCE, "nothing is wrong any more", || is_well(&daemon));
     let stopping = Instant::now();
     daemon.signal(libc::SIGTERM);
     assert_eq!(daemon.wait_exit().code(), Some(0));
