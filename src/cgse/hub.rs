@@ -194,12 +194,15 @@ impl Hub {
         }
         // Also of a socket that is new: libzmq wakes only who has seen that there was nothing.
         self.hear(now);
+        if self.link.greeting_due().is_some_and(|at| at <= now) {
+            self.give_up(now);
+        }
         let events = uninterrupted(|| self.line.socket.get_events())?;
         self.has_room = self.link.is_up() && events.contains(PollEvents::POLLOUT);
         if self.has_room {
             self.link.has_room(now);
         }
-        self.next_look = self.link.look(now).into_iter().chain(self.reopen).min();
+        self.next_look = [self.link.look(now), self.link.greeting_due(), self.reopen].into_iter().flatten().min();
         Ok(before.0 != self.link.reach() || !before.1 && self.has_room)
     }
 
@@ -209,11 +212,17 @@ impl Hub {
         while self.reopen.is_none()
             && let Some(sign) = self.line.sign()
         {
-            let Some(sign) = sign else { continue };
-            self.link.heed(sign, now);
-            if sign == Sign::Closed {
-                self.reopen = Some(now + TRY_AGAIN);
+            match sign {
+                Some(Sign::Closed) => self.give_up(now),
+                Some(sign) => self.link.heed(sign, now),
+                None => {}
             }
         }
+    }
+
+    /// This connection is over, there is to be another one.
+    fn give_up(&mut self, now: Instant) {
+        self.link.heed(Sign::Closed, now);
+        self.reopen = Some(now + TRY_AGAIN);
     }
 }

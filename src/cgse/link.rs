@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Who does not answer one for so long is gone.
 pub(super) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long who takes a connection may leave it open without saying what it is. libzmq gives up who says nothing before that, and waits for ever for more of
+/// what begins as some old version of its protocol would, and any line of text does.
+const GREETING: Duration = Duration::from_secs(4);
 /// How long a connection must hold before the hub counts as reached: longer than it takes to see that nobody answers.
 const HOLD: Duration = Duration::from_secs(7);
 /// How long a hub may have no room for what is sent before it counts as missing.
@@ -81,14 +84,14 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     state: State,
-    /// Somebody has taken the connection that is tried at present.
-    answered: bool,
+    /// Since when somebody has taken the connection that is tried at present, and not yet said what it is.
+    answered: Option<Instant>,
     reach: Reach,
 }
 
 impl Link {
     pub(super) const fn new() -> Self {
-        Self { state: State::Unknown, answered: false, reach: Reach::Unknown }
+        Self { state: State::Unknown, answered: None, reach: Reach::Unknown }
     }
 
     /// Both sides have said what they are, and nobody has closed it.
@@ -103,20 +106,25 @@ impl Link {
 
     pub(super) fn heed(&mut self, sign: Sign, now: Instant) {
         match sign {
-            Sign::Connected => self.answered = true,
+            Sign::Connected => self.answered = Some(now),
             // Where somebody has taken the connection, what becomes of that is told besides.
             Sign::Retried => {
-                if !std::mem::take(&mut self.answered) {
+                if self.answered.take().is_none() {
                     self.state = State::Away(Why::Unreachable);
                 }
             }
-            Sign::Greeted => self.state = State::Up { since: now, full: None },
+            Sign::Greeted => (self.state, self.answered) = (State::Up { since: now, full: None }, None),
             Sign::Refused => self.state = State::Away(Why::Foreign),
             Sign::Closed => {
                 let why = if self.is_up() { Why::Lost } else { Why::Foreign };
-                (self.state, self.answered) = (State::Away(why), false);
+                (self.state, self.answered) = (State::Away(why), None);
             }
         }
+    }
+
+    /// When who has taken the connection is to have said what it is.
+    pub(super) fn greeting_due(&self) -> Option<Instant> {
+        self.answered.map(|since| since + GREETING)
     }
 
     /// It has room for a message, or has taken one.
@@ -211,6 +219,21 @@ mod tests {
         assert_eq!((link.look(room), link.reach()), (Some(room + HOLD), Reach::Missing(Why::Full)));
         link.has_room(room + HOLD);
         assert_eq!((link.look(room + HOLD), link.reach()), (None, Reach::Reached));
+    }
+
+    #[test]
+    fn who_takes_a_connection_is_to_say_what_it_is() {
+        let start = Instant::now();
+        let mut link = Link::new();
+        assert_eq!(link.greeting_due(), None);
+        link.heed(Sign::Connected, start);
+        assert_eq!(link.greeting_due(), Some(start + GREETING));
+        link.heed(Sign::Greeted, start);
+        assert_eq!(link.greeting_due(), None);
+        link.heed(Sign::Closed, start);
+        link.heed(Sign::Connected, start);
+        link.heed(Sign::Closed, start);
+        assert_eq!(link.greeting_due(), None);
     }
 
     proptest! {

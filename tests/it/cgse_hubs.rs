@@ -276,9 +276,41 @@ fn a_hub_that_never_reads_costs_a_bounded_amount() {
     hub.wait_for("what is new", |said| said["tags"]["name"] == "web" && said["fields"]["starts"] == 5);
 }
 
+/// Takes the next connection.
+#[track_caller]
+fn take(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let (stream, _) = within(PATIENCE, "somebody connects", || listener.accept().ok());
+    stream.set_nonblocking(false).unwrap();
+    stream
+}
+
+#[test]
+fn one_that_greets_in_words_of_its_own_is_sent_nothing() {
+    let [port] = free_ports(1)[..] else { unreachable!("one was asked for") };
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let daemon = setup(SLEEPER, &format!("notify_hub = 'tcp://127.0.0.1:{port}'\n")).start();
+    // As a server of SSH or SMTP does; and as one of ZeroMQ's first version, which said no more than that it has no name.
+    for banner in [&b"SSH-2.0-test\r\n"[..], b"220 mail.lab\r\n", b"\x01\x00"] {
+        let mut stream = take(&listener);
+        stream.write_all(banner).unwrap();
+        starts_and_ends(&daemon, 5);
+        // The daemon gives the connection up.
+        let mut said = Vec::new();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        drop(stream.read_to_end(&mut said));
+        assert!(said.len() <= 64 && !said.contains(&b'{'), "{}", String::from_utf8_lossy(&said));
+        let problem = until("it is told", || problems(&daemon).0);
+        assert!(problem.contains("is no hub of CGSE"), "{problem}");
+    }
+    assert_eq!(counted(&daemon, "procman_cgse_hub_sent_total", "notify"), 0.0);
+    assert_eq!(words(&told(&daemon, "notify")), ["hub_missing"]);
+}
+
 /// Says what a hub of ZMTP 3.0 says, and then nothing more.
+#[track_caller]
 fn greet_and_fall_silent(listener: &TcpListener) -> TcpStream {
-    let (mut stream, _) = listener.accept().unwrap();
+    let mut stream = take(listener);
     let mut greeting = [0_u8; 64];
     (greeting[0], greeting[9], greeting[10]) = (0xff, 0x7f, 3);
     greeting[12..16].copy_from_slice(b"NULL");
