@@ -14,7 +14,7 @@
 //! | [`subprocess`] | one supervised sub-process | `status`, `procfs`, `sys`, `output` |
 //! | [`supervisor`] | many of them | `subprocess`, `procfs`, `sys` |
 //! | [`probe`] | asking a service one question | `subprocess::spec`, `subprocess::vigil`, `sys`, `cgse` |
-//! | [`cgse`] | the service registry of CGSE | `sys` |
+//! | [`cgse`] | the service registry of CGSE, and its hubs | `sys` |
 //! | [`store`] | what must outlive the daemon | `sys::crash` |
 //! | [`config`] | the configuration file | `access`, `subprocess::spec`, `supervisor::order` |
 //! | [`telemetry`] | log, metrics, HTTP | nobody |

@@ -131,6 +131,12 @@ pub struct Cgse {
     pub service_type: String,
     /// The host that is registered; `None` is the address of the first TCP endpoint.
     pub advertise_host: Option<String>,
+    /// Where the notify hub takes events; `None`: it is told nothing.
+    pub notify_hub: Option<String>,
+    /// Where the metrics hub takes points; `None`: it gets none.
+    pub metrics_hub: Option<String>,
+    /// How often it gets some.
+    pub metrics_interval: Duration,
     /// For how many seconds its entry counts without a sign of life.
     pub ttl: u64,
     /// Where clients of CGSE's control servers come in; `None`: nowhere.

@@ -29,14 +29,32 @@ pub(super) const EVENTS_KEYS: &[&str] = &["endpoints", "socket_mode", "socket_gr
 pub(super) const METRICS_KEYS: &[&str] = &["listen", "refresh_interval", "prefix"];
 
 /// The keys of `[cgse]`.
-pub(super) const CGSE_KEYS: &[&str] =
-    &["registry", "heartbeat", "service_type", "advertise_host", "ttl", "device_endpoint", "service_endpoint", "role"];
-const LATER_CGSE_KEYS: &[&str] = &["notify_hub", "metrics_hub"];
+pub(super) const CGSE_KEYS: &[&str] = &[
+    "registry",
+    "heartbeat",
+    "service_type",
+    "advertise_host",
+    "ttl",
+    "device_endpoint",
+    "service_endpoint",
+    "role",
+    "notify_hub",
+    "metrics_hub",
+    "metrics_interval",
+];
 
 /// Where the registry of CGSE takes requests, as its settings have it.
 const CGSE_REGISTRY: &str = "tcp://127.0.0.1:6100";
 /// Where it takes heartbeats.
 const CGSE_HEARTBEAT: &str = "tcp://127.0.0.1:6102";
+/// Where its notify hub takes events. Where nobody says one, it is told nothing.
+const CGSE_NOTIFY_HUB: &str = "tcp://127.0.0.1:6125";
+/// Where its metrics hub takes points, likewise.
+const CGSE_METRICS_HUB: &str = "tcp://127.0.0.1:6130";
+/// The default of `metrics_interval`.
+const CGSE_METRICS_INTERVAL: Duration = Duration::from_secs(10);
+/// Least and most seconds of it: a database keeps every point.
+const CGSE_METRICS_SECONDS: std::ops::RangeInclusive<f64> = 0.5..=3600.0;
 /// The type of the daemon there.
 const CGSE_SERVICE_TYPE: &str = "PROCMAN";
 /// For how many seconds its entry counts without a sign of life, as CGSE's own services have it.
@@ -92,7 +110,7 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
         (&control, CONTROL_KEYS, &[]),
         (&events, EVENTS_KEYS, &[]),
         (&metrics, METRICS_KEYS, &[]),
-        (&cgse, CGSE_KEYS, LATER_CGSE_KEYS),
+        (&cgse, CGSE_KEYS, &[]),
     ] {
         if let Some(table) = table {
             doc.check_keys(table, known, later);
@@ -113,15 +131,18 @@ pub(super) fn read<'t>(doc: &mut Document<'t, '_>, root: &mut Table<'t>, places:
 
 /// How the daemon is listed in the registry of CGSE, which finds services by host and port.
 fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &Control, insecure: bool) -> Cgse {
-    let mut endpoint = |key: &str, default: &str| match doc.take::<String>(table, key) {
-        Some(said) if !is_tcp_peer(&said.value) => {
-            doc.error(said.line, table.key(key), format!("{:?} is no endpoint to connect to; write \"{default}\"", said.value));
-            default.to_owned()
+    let mut endpoint = |key: &str, example: &str| {
+        let said = doc.take::<String>(table, key)?;
+        let is_right = is_tcp_peer(&said.value);
+        if !is_right {
+            doc.error(said.line, table.key(key), format!("{:?} is no endpoint to connect to; write \"{example}\"", said.value));
         }
-        Some(said) => said.value,
-        None => default.to_owned(),
+        Some(said.value).filter(|_| is_right)
     };
-    let (registry, heartbeat) = (endpoint("registry", CGSE_REGISTRY), endpoint("heartbeat", CGSE_HEARTBEAT));
+    let registry = endpoint("registry", CGSE_REGISTRY).unwrap_or_else(|| CGSE_REGISTRY.to_owned());
+    let heartbeat = endpoint("heartbeat", CGSE_HEARTBEAT).unwrap_or_else(|| CGSE_HEARTBEAT.to_owned());
+    let (notify_hub, metrics_hub) = (endpoint("notify_hub", CGSE_NOTIFY_HUB), endpoint("metrics_hub", CGSE_METRICS_HUB));
+    let metrics_interval = seconds(doc, table, "metrics_interval", CGSE_METRICS_SECONDS).unwrap_or(CGSE_METRICS_INTERVAL);
     let mut text = |key: &str| {
         let said = doc.take::<String>(table, key)?;
         let is_text = !said.value.is_empty() && said.value.len() <= CGSE_TEXT && said.value.chars().all(|c| c.is_ascii_graphic());
@@ -148,7 +169,7 @@ fn read_cgse<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, control: &Co
                        control.endpoints, too, such as \"tcp://127.0.0.1:6150\"";
         doc.error(table.line, table.path.clone(), message);
     }
-    Cgse { registry, heartbeat, service_type, advertise_host, ttl, control_server }
+    Cgse { registry, heartbeat, service_type, advertise_host, ttl, control_server, notify_hub, metrics_hub, metrics_interval }
 }
 
 /// The two doors that a control server of CGSE has. They have no keys, which its clients know nothing of.
@@ -545,13 +566,8 @@ fn read_metrics<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>) -
             ),
         }
     }
-    if let Some(said) = doc.take::<Seconds>(table, "refresh_interval") {
-        if REFRESH_SECONDS.contains(&said.value.get()) {
-            metrics.refresh_interval = said.value.duration();
-        } else {
-            let message = format!("{} is out of range: {} to {} seconds", said.value.get(), REFRESH_SECONDS.start(), REFRESH_SECONDS.end());
-            doc.error(said.line, table.key("refresh_interval"), message);
-        }
+    if let Some(interval) = seconds(doc, table, "refresh_interval", REFRESH_SECONDS) {
+        metrics.refresh_interval = interval;
     }
     if let Some(said) = doc.take::<String>(table, "prefix") {
         if is_prefix(&said.value) {
@@ -561,6 +577,17 @@ fn read_metrics<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>) -
         }
     }
     metrics
+}
+
+/// A time within these bounds.
+fn seconds<'t>(doc: &mut Document<'t, '_>, table: &mut Table<'t>, key: &str, bounds: std::ops::RangeInclusive<f64>) -> Option<Duration> {
+    let said = doc.take::<Seconds>(table, key)?;
+    if bounds.contains(&said.value.get()) {
+        return Some(said.value.duration());
+    }
+    let message = format!("{} is out of range: {} to {} seconds", said.value.get(), bounds.start(), bounds.end());
+    doc.error(said.line, table.key(key), message);
+    None
 }
 
 /// Whether this may begin the name of a metric (`[a-zA-Z_:][a-zA-Z0-9_:]*`, "Data model" in Prometheus' documentation), or is empty.

@@ -772,14 +772,25 @@ fn the_registry_of_cgse_is_off_unless_it_is_said() {
     assert_eq!(check("[cgse]\nrole = 'read'").unwrap().warnings, []);
     let curve = "[control]\n[control.curve]\nsecret_key_file = 's'\n[cgse]\n";
     assert_eq!(good(curve).cgse.unwrap().control_server.unwrap().role, Role::Read, "these doors have no keys");
-    let mistakes = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n[cgse]\nregistry = 'ipc:///x'\nheartbeat = 'tcp://*:1'\nservice_type = 'a b'\nnotify_hub = 'x'\n";
+    assert_eq!(
+        (cgse.notify_hub, cgse.metrics_hub, cgse.metrics_interval),
+        (None, None, Duration::from_secs(10)),
+        "hubs are told nothing unasked"
+    );
+    let hubs = "[cgse]\nnotify_hub = 'tcp://h:1'\nmetrics_hub = 'tcp://[::1]:2'\nmetrics_interval = 0.5\n";
+    let cgse = good(&format!("{tcp}{hubs}")).cgse.unwrap();
+    assert_eq!((cgse.notify_hub.as_deref(), cgse.metrics_hub.as_deref()), (Some("tcp://h:1"), Some("tcp://[::1]:2")));
+    assert_eq!(cgse.metrics_interval, Duration::from_millis(500));
+    let mistakes = "[control]\nendpoints = ['tcp://127.0.0.1:6150']\n[cgse]\nregistry = 'ipc:///x'\nheartbeat = 'tcp://*:1'\nservice_type = 'a b'\nnotify_hub = 'x'\nmetrics_hub = 'tcp://h:0'\nmetrics_interval = 0.1\n";
     wrong(
         mistakes,
         &[
             ("4: cgse.registry: ", "tcp://127.0.0.1:6100"),
             ("5: cgse.heartbeat: ", "6102"),
             ("6: cgse.service_type: ", "blanks"),
-            ("7: cgse.notify_hub: ", "later"),
+            ("7: cgse.notify_hub: ", "tcp://127.0.0.1:6125"),
+            ("8: cgse.metrics_hub: ", "6130"),
+            ("9: cgse.metrics_interval: ", "0.5 to 3600 seconds"),
         ],
     );
 }

@@ -28,6 +28,7 @@ use crate::subprocess::{CommandError, Launch, Published, SubProcessHandle};
 
 use super::refusals;
 use super::service::{Answer, Service};
+use super::upkeep::CgseProblems;
 
 /// How long a question about the whole host may take. Reading the command line of a process can block for as long as that process is stuck.
 const HOST_DEADLINE: Duration = Duration::from_secs(10);
@@ -246,8 +247,17 @@ impl Service {
                 ViewWithStatus { view: published.view(now), status: status.map(|status| (*status).clone()) }
             })
             .collect();
-        let (store_problem, registry_problem) = (self.neighbours.definitions.trouble(), self.neighbours.upkeep.registry_problem());
-        encode(&StatusOfAll { daemon, processes, store_problem, registry_problem }, id)
+        let store_problem = self.neighbours.definitions.trouble();
+        let CgseProblems { registry, notify_hub, metrics_hub } = self.neighbours.upkeep.cgse_problems();
+        let all = StatusOfAll {
+            daemon,
+            processes,
+            store_problem,
+            registry_problem: registry,
+            notify_hub_problem: notify_hub,
+            metrics_hub_problem: metrics_hub,
+        };
+        encode(&all, id)
     }
 
     async fn is_process_running(&self, request: IsProcessRunning) -> Result<RunningPids, WireError> {

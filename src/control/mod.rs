@@ -37,5 +37,5 @@ pub use once::{Journal, Known};
 pub use publisher::Publisher;
 pub use service::{Answer, Bounds, Identity, Neighbours, Observer, Records, Served, Service};
 pub use transport::{BindError, Bound, Limits};
-pub use upkeep::{Definitions, Upkeep};
+pub use upkeep::{CgseProblems, Definitions, Upkeep};
 pub use zap::Doorkeeper;

@@ -17,10 +17,21 @@ pub trait Definitions: Send + Sync + 'static {
     fn trouble(&self) -> Option<String>;
 }
 
+/// What is wrong between the daemon and CGSE, each in a sentence; `None` while all is well, and where the daemon has nothing to do with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CgseProblems {
+    /// Why the daemon is not in the registry.
+    pub registry: Option<String>,
+    /// Why the notify hub is not told of events.
+    pub notify_hub: Option<String>,
+    /// Why the metrics hub gets no points.
+    pub metrics_hub: Option<String>,
+}
+
 /// The daemon's care for itself. Asked on the runtime's threads: it must not block.
 pub trait Upkeep: Send + Sync + 'static {
-    /// Why the daemon is not in the registry of CGSE, in a sentence; `None` while it is, and where it is not to be.
-    fn registry_problem(&self) -> Option<String>;
+    /// What is wrong between the daemon and CGSE.
+    fn cgse_problems(&self) -> CgseProblems;
     /// Reads the configuration again and puts it in the place of the former one, or only says what that would do. The answer comes when the definitions are
     /// in place; what is to start and to end goes on beside it.
     fn reload(&self, dry_run: bool) -> BoxFuture<'static, Result<Reloaded, WireError>>;

@@ -6,7 +6,8 @@
 //! - [`handover`]: leaving without quitting anything, and another program in this process; `successor`: where that is; `upgrade`: is it fit to take over;
 //! - `written`: what sub-processes write down for the next daemon; [`kept`]: descriptors that somebody keeps for it; `recovery`: taking over what an
 //!   earlier one left;
-//! - `membership`: the daemon in the registry of CGSE; `stale`: what dead services have left there;
+//! - `membership`: the daemon in the registry of CGSE; `stale`: what dead services have left there; `hubs`: what its hubs are told, `points`: what of it
+//!   are measurements;
 //! - [`upkeep`]: reading the configuration again; `signals`: what the daemon is asked by them;
 //! - [`service_manager`]: what systemd is told, `outbox`: what of that waits; [`unit`](mod@unit): what its unit has run beside the daemon; [`exit`]: why the daemon could not run, and its exit code.
 
@@ -14,10 +15,12 @@ mod answers;
 pub mod bridge;
 pub mod exit;
 pub mod handover;
+mod hubs;
 pub mod kept;
 mod membership;
 pub mod orphans;
 mod outbox;
+mod points;
 pub mod prepare;
 pub mod publish;
 mod recovery;

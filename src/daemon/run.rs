@@ -40,6 +40,7 @@ use super::answers::Answers;
 use super::bridge::{Bridge, StoreWatcher, snapshot, tell_set_aside};
 use super::exit::StartError;
 use super::handover::{self, After, METRICS, Rest};
+use super::hubs::{self, Hubs};
 use super::kept::Depository;
 use super::membership::Membership;
 use super::prepare::Prepared;
@@ -48,7 +49,7 @@ use super::recovery::{self, Heirs, KEPT_NOTIFY, Outcome};
 use super::service_manager::ServiceManager;
 use super::signals::Signals;
 use super::stale::StaleEntries;
-use super::upkeep::Keeper;
+use super::upkeep::{Keeper, Neighbourhood};
 use super::written::Writer;
 use super::{orphans, strays};
 
@@ -208,7 +209,7 @@ impl Prepared {
             capabilities,
         };
         let publishing = publisher.open().map_err(system("cannot watch the socket of events"))?;
-        doors.spawn(publish(feed, publishing, closing_seen.clone()));
+        doors.spawn(publish(feed.clone(), publishing, closing_seen.clone()));
         if let Some(doorkeeper) = doorkeeper {
             let (telemetry, closing) = (telemetry.clone(), closing_seen.clone());
             doors.spawn(async move {
@@ -278,11 +279,17 @@ impl Prepared {
         let bounds = Bounds { max_request_bytes: config.control.max_request_bytes, log_reply_bytes: config.limits.log_reply_bytes };
         // Once everything is taken over: whoever finds the daemon there may ask it anything.
         let mut membership = config.cgse.as_ref().map(|cgse| Membership::begin(cgse, &owner, &identity, telemetry.clone()));
+        let hubs = config.cgse.as_ref().map(|cgse| {
+            let (supervisor, monitor) = (supervisor.clone(), monitor.clone());
+            let source = Arc::new(move || snapshot(&supervisor, &monitor));
+            let tags = hubs::Tags::new(&cgse.service_type, &identity.hostname);
+            Hubs { telemetry: telemetry.clone(), feed, source, tags, closing: closing_seen.clone() }.begin(cgse, &mut doors)
+        });
         let (readiness_seen, spawner_too, store_too, told) =
             (readiness.subscribe(), spawner.clone(), store.clone(), service_manager.clone());
         let keeper = Keeper::new(supervisor.clone(), config, access, readiness_seen, spawner_too, reaped.clone(), store_too, told);
-        if let Some(membership) = &membership {
-            keeper.watch_registry(membership.standing.clone());
+        if let (Some(membership), Some((notify_hub, metrics_hub))) = (&membership, hubs) {
+            keeper.watch_cgse(Neighbourhood { registry: membership.standing.clone(), notify_hub, metrics_hub });
         }
         background.spawn(keeper.clone().heed(hangup, bridge.clone()));
         background.spawn(keeper.clone().heed_upgrade(user2, bridge.clone()));

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::access::Access;
 use crate::cgse::Standing;
 use crate::config::{Config, ConfigErrors, Loaded};
-use crate::control::{Upkeep, refusals};
+use crate::control::{CgseProblems, Upkeep, refusals};
 use crate::protocol::reply::Reloaded;
 use crate::protocol::request::ChildrenAtShutdown;
 use crate::protocol::{CommandName, WireError};
@@ -25,6 +25,17 @@ use super::bridge::Bridge;
 use super::service_manager::ServiceManager;
 use super::successor::Successor;
 use super::upgrade;
+
+/// What is seen of CGSE.
+#[derive(Debug)]
+pub struct Neighbourhood {
+    /// Where the daemon stands in the registry.
+    pub registry: watch::Receiver<Standing>,
+    /// Why the notify hub gets nothing, where it is to get something.
+    pub notify_hub: Option<watch::Receiver<Option<String>>>,
+    /// The same of the metrics hub.
+    pub metrics_hub: Option<watch::Receiver<Option<String>>>,
+}
 
 /// The daemon's care for itself.
 #[derive(Clone, Debug)]
@@ -49,8 +60,8 @@ struct Kept {
     /// What the next daemon will know of this one.
     store: Store,
     service_manager: ServiceManager,
-    /// Where the daemon stands in the registry of CGSE, where it is to be there.
-    registry: OnceLock<watch::Receiver<Standing>>,
+    /// How it stands between the daemon and CGSE, where they have to do with each other.
+    cgse: OnceLock<Neighbourhood>,
     /// It is to take over.
     upgrading: AtomicBool,
 }
@@ -80,14 +91,14 @@ impl Keeper {
             store,
             service_manager,
             upgrading,
-            registry: OnceLock::new(),
+            cgse: OnceLock::new(),
         }))
     }
 
-    /// The daemon is to be in the registry of CGSE; this says whether it is.
-    pub fn watch_registry(&self, standing: watch::Receiver<Standing>) {
+    /// The daemon has to do with CGSE; this says how that goes.
+    pub fn watch_cgse(&self, neighbourhood: Neighbourhood) {
         // It is told once.
-        drop(self.0.registry.set(standing));
+        drop(self.0.cgse.set(neighbourhood));
     }
 
     /// The program that is to take over once this daemon has left.
@@ -165,11 +176,14 @@ impl Keeper {
 }
 
 impl Upkeep for Keeper {
-    fn registry_problem(&self) -> Option<String> {
-        match &*self.0.registry.get()?.borrow() {
+    fn cgse_problems(&self) -> CgseProblems {
+        let Some(Neighbourhood { registry, notify_hub, metrics_hub }) = self.0.cgse.get() else { return CgseProblems::default() };
+        let registry = match &*registry.borrow() {
             Standing::Missing(problem) => Some(problem.clone()),
             Standing::Unknown | Standing::Registered => None,
-        }
+        };
+        let problem = |hub: &watch::Receiver<Option<String>>| hub.borrow().clone();
+        CgseProblems { registry, notify_hub: notify_hub.as_ref().and_then(problem), metrics_hub: metrics_hub.as_ref().and_then(problem) }
     }
 
     fn reload(&self, dry_run: bool) -> BoxFuture<'static, Result<Reloaded, WireError>> {

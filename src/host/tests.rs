@@ -89,7 +89,7 @@ fn processes_that_vanish_meanwhile_spoil_no_answer() {
     let word = word("vanish");
     let child = called(&word, b"");
     let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 Command::new("/bin/true").status().unwrap();

@@ -215,6 +215,10 @@ words! {
         RegistryEntered = "registry_entered",
         /// A sub-process is listed there otherwise than before.
         RegistryHealth = "registry_health",
+        /// A hub of CGSE is away, or takes nothing.
+        HubMissing = "hub_missing",
+        /// It is there.
+        HubReached = "hub_reached",
     }
 }
 

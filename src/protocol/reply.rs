@@ -219,6 +219,12 @@ pub struct StatusOfAll {
     /// Why the daemon is not in the registry of CGSE, where it is to be; not there while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_problem: Option<String>,
+    /// Why the notify hub of CGSE is not told of events, where it is to be; not there while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify_hub_problem: Option<String>,
+    /// Why the metrics hub of CGSE gets no points, where it is to get some; not there while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_hub_problem: Option<String>,
 }
 
 /// Living status of one process. A value that the kernel does not show to this daemon is null.

@@ -168,6 +168,29 @@ pub enum Event<'a> {
         /// What is wrong, in a sentence.
         problem: Option<&'a str>,
     },
+    /// A hub of CGSE is away, or takes nothing.
+    HubMissing {
+        /// `notify` or `metrics`.
+        hub: &'a str,
+        /// A sentence that says why.
+        problem: &'a str,
+    },
+    /// It is there.
+    HubReached {
+        /// `notify` or `metrics`.
+        hub: &'a str,
+        /// Messages that it will never get, since it was last there.
+        dropped: u64,
+    },
+    /// A hub of CGSE was sent messages, or some were given up.
+    HubServed {
+        /// `notify` or `metrics`.
+        hub: &'a str,
+        /// How many its connection took.
+        sent: u64,
+        /// How many will never be sent.
+        dropped: u64,
+    },
     /// The database was damaged; a new one holds what could be saved.
     StoreSetAside {
         /// Where the damaged one is now.
@@ -322,6 +345,11 @@ pub(super) fn log(event: &Event<'_>) {
                 RegistryHealth::Critical | RegistryHealth::Missing | RegistryHealth::Unknown => line!(tracing::Level::WARN),
             }
         }
+        Event::HubMissing { hub, problem } => {
+            tracing::warn!(target: target::CGSE, hub, problem, "a hub of CGSE gets nothing; it is tried again each second");
+        }
+        Event::HubReached { hub, dropped } => tracing::info!(target: target::CGSE, hub, dropped, "a hub of CGSE is reached"),
+        Event::HubServed { hub, sent, dropped } => tracing::trace!(target: target::CGSE, hub, sent, dropped, "a hub of CGSE was served"),
         Event::StoreSetAside { path, problem, salvaged, unreadable } => {
             tracing::error!(target: target::STORE, path, problem, salvaged, unreadable, "the database was damaged, it is set aside");
         }

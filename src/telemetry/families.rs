@@ -33,7 +33,7 @@ pub struct ProcessSample {
 
 impl ProcessSample {
     /// Whether it has a living process.
-    fn is_up(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         let live = match self.view.state {
             StateName::Starting | StateName::Running | StateName::Stopping => true,
             StateName::Stopped | StateName::Backoff | StateName::Exited | StateName::Fatal | StateName::Lost => false,
@@ -42,7 +42,7 @@ impl ProcessSample {
     }
 
     /// The status of the living process. One that is left over from an earlier run would tell of another process.
-    fn living(&self) -> Option<&ProcessStatus> {
+    pub fn living(&self) -> Option<&ProcessStatus> {
         self.status
             .as_deref()
             .filter(|status| self.is_up() && Some(status.pid) == self.view.pid && Some(&status.uuid) == self.view.uuid.as_ref())

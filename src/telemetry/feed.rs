@@ -121,6 +121,11 @@ impl Feed {
                     }
                 });
             }
+            event::Event::HubMissing { hub, problem } => self.note_daemon(EventName::HubMissing, problem, |noted| noted.with("hub", hub)),
+            event::Event::HubReached { hub, dropped } => {
+                let message = format!("the {hub} hub of CGSE is reached");
+                self.note_daemon(EventName::HubReached, &message, |noted| noted.with("hub", hub).with("dropped", dropped));
+            }
             event::Event::StoreHealed { lost_audit, lost_history } => {
                 self.note_daemon(EventName::StoreHealed, "what must outlive the daemon is written again", |noted| {
                     noted.with("lost_audit", lost_audit).with("lost_history", lost_history)
@@ -138,6 +143,7 @@ impl Feed {
             | event::Event::RequestServed { .. }
             | event::Event::LogRotated { .. }
             | event::Event::LogDropped { .. }
+            | event::Event::HubServed { .. }
             | event::Event::Refreshed { .. } => {}
         }
     }

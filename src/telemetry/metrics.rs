@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::event::{self, Event};
 use super::feed::Feed;
@@ -53,6 +53,9 @@ struct Own {
     log_disk_full: IntGauge,
     store_up: IntGauge,
     cgse_registered: IntGauge,
+    hub_connected: IntGaugeVec,
+    hub_sent: IntCounterVec,
+    hub_dropped: IntCounterVec,
     recovered: IntCounterVec,
 }
 
@@ -87,7 +90,7 @@ impl Telemetry {
 impl Own {
     fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let build_info = prometheus::IntGaugeVec::new(Opts::new("procman_build_info", "1, with the version of the daemon"), &["version"])?;
+        let build_info = IntGaugeVec::new(Opts::new("procman_build_info", "1, with the version of the daemon"), &["version"])?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let requests = IntCounterVec::new(
             Opts::new("procman_requests_total", "Requests answered; the outcome is ok or the code of the error"),
@@ -117,6 +120,20 @@ impl Own {
         let store_up = IntGauge::new("procman_store_up", "1 while what must outlive the daemon is written to the disk, else 0")?;
         store_up.set(1);
         let cgse_registered = IntGauge::new("procman_cgse_registered", "1 while the daemon is in the registry of CGSE, else 0")?;
+        let by_hub = ["hub"];
+        let hub_connected = IntGaugeVec::new(
+            Opts::new("procman_cgse_hub_connected", "1 while a hub of CGSE is there and takes what it is sent, else 0"),
+            &by_hub,
+        )?;
+        let hub_sent =
+            IntCounterVec::new(Opts::new("procman_cgse_hub_sent_total", "Messages that the connection to a hub of CGSE took"), &by_hub)?;
+        let hub_dropped = IntCounterVec::new(
+            Opts::new(
+                "procman_cgse_hub_dropped_total",
+                "Messages for a hub of CGSE that were given up because it was away or did not read",
+            ),
+            &by_hub,
+        )?;
         let recovered = IntCounterVec::new(
             Opts::new(
                 "procman_recovered_runs_total",
@@ -129,6 +146,9 @@ impl Own {
         }
         registry.register(Box::new(store_up.clone()))?;
         registry.register(Box::new(cgse_registered.clone()))?;
+        registry.register(Box::new(hub_connected.clone()))?;
+        registry.register(Box::new(hub_sent.clone()))?;
+        registry.register(Box::new(hub_dropped.clone()))?;
         registry.register(Box::new(recovered.clone()))?;
         registry.register(Box::new(build_info))?;
         registry.register(Box::new(requests.clone()))?;
@@ -153,6 +173,9 @@ impl Own {
             log_disk_full,
             store_up,
             cgse_registered,
+            hub_connected,
+            hub_sent,
+            hub_dropped,
             recovered,
         })
     }
@@ -181,6 +204,14 @@ impl Own {
             Event::StoreHealed { .. } => self.store_up.set(1),
             Event::RegistryMissing { .. } => self.cgse_registered.set(0),
             Event::RegistryEntered => self.cgse_registered.set(1),
+            Event::HubMissing { hub, problem: _ } => self.hub_connected.with_label_values(&[hub]).set(0),
+            Event::HubReached { hub, dropped: _ } => self.hub_connected.with_label_values(&[hub]).set(1),
+            Event::HubServed { hub, sent, dropped } => {
+                // It is there with the first one that is told of, before anybody knows whether it is reached.
+                drop(self.hub_connected.with_label_values(&[hub]));
+                self.hub_sent.with_label_values(&[hub]).inc_by(sent);
+                self.hub_dropped.with_label_values(&[hub]).inc_by(dropped);
+            }
             Event::LogDisk { full, .. } => self.log_disk_full.set(full.into()),
             // Starts and ends of sub-processes are counted by their supervisor, which shows them in its snapshot.
             Event::StateChanged { .. }

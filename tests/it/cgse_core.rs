@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use procman::protocol::reply::{Executed, PastRun, View};
+use procman::protocol::reply::{Executed, PastRun, StatusOfAll, View};
 use procman::protocol::{StateName, Wanted};
 use procman::sys::pidfd::PidFd;
 use serde_json::{Value, json};
@@ -90,6 +90,12 @@ fn all_run(daemon: &Daemon) -> Option<()> {
     views.iter().filter(wanted).all(|view| view.state == StateName::Running && view.pid.is_some()).then_some(())
 }
 
+/// Whether registry and hubs have what they are to have.
+fn is_well(daemon: &Daemon) -> Option<()> {
+    let status: StatusOfAll = daemon.call("status", json!({}));
+    [status.registry_problem, status.notify_hub_problem, status.metrics_hub_problem].iter().all(Option::is_none).then_some(())
+}
+
 /// Kills it, and returns how long it takes until it is back, and listed.
 fn kill(daemon: &Daemon, name: &str, kind: Option<&str>) -> Duration {
     let before = daemon.view(name);
@@ -118,6 +124,7 @@ fn the_core_and_a_device_start_in_order_come_back_and_stop_without_a_trace() {
         let started: Executed = daemon.call("execute", json!({"name": device, "wait": true, "timeout": 60}));
         assert_eq!(started.state, StateName::Running, "{device}");
     }
+    within(PATIENCE, "nothing is wrong between the daemon and CGSE", || is_well(&daemon));
     let mut back = Vec::new();
     for (name, kind) in SERVICES {
         // A machine that is busy now may not be so the next time; a service that is slow is so each time.
@@ -130,6 +137,7 @@ fn the_core_and_a_device_start_in_order_come_back_and_stop_without_a_trace() {
         back.push((name, best));
         assert!(best <= SOON, "{name} is back after {best:?} at best");
     }
+    within(PATIENCE, "nothing is wrong any more", || is_well(&daemon));
     let stopping = Instant::now();
     daemon.signal(libc::SIGTERM);
     assert_eq!(daemon.wait_exit().code(), Some(0));

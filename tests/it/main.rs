@@ -20,6 +20,8 @@ mod cgse_faults;
 #[cfg(test)]
 mod cgse_health;
 #[cfg(test)]
+mod cgse_hubs;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod containment;

@@ -236,7 +236,13 @@ fn types_have_the_keys_that_are_told() {
     check_type("ProcessStatus", &samples::counted_status());
     check_type(
         "StatusOfAll",
-        &StatusOfAll { store_problem: Some("x".into()), registry_problem: Some("x".into()), ..samples::status_of_all() },
+        &StatusOfAll {
+            store_problem: Some("x".into()),
+            registry_problem: Some("x".into()),
+            notify_hub_problem: Some("x".into()),
+            metrics_hub_problem: Some("x".into()),
+            ..samples::status_of_all()
+        },
     );
     check_type("Executed", &samples::executed());
     check_type("Ended", &samples::ended());
@@ -335,6 +341,7 @@ fn families(page: &str) -> BTreeMap<String, (String, BTreeSet<String>, String)> 
 fn metric_families_are_those_of_a_page() {
     let telemetry = Telemetry::new().unwrap();
     telemetry.emit(Event::RequestServed { command: None, error: None, duration: Duration::from_millis(1), request_id: None });
+    telemetry.emit(Event::HubServed { hub: "notify", sent: 1, dropped: 1 });
     let view = View { cgse: Some(samples::cgse_entry()), ..samples::view() };
     let status = Some(Arc::new(samples::status()));
     let sample = ProcessSample { view, status: status.clone(), starts: 3, exits: vec![(Cause::Signal, 2)] };

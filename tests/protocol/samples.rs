@@ -584,6 +584,8 @@ pub(crate) fn status_of_all() -> StatusOfAll {
         processes: vec![ViewWithStatus { view: running_view(), status: Some(status()) }, ViewWithStatus { view: new_view(), status: None }],
         store_problem: None,
         registry_problem: None,
+        notify_hub_problem: None,
+        metrics_hub_problem: None,
     }
 }
 

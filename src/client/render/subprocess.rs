@@ -107,6 +107,11 @@ pub(super) fn status_of_all(all: &StatusOfAll, style: &Style) -> Report {
     if let Some(problem) = &all.registry_problem {
         out.push_str(&format!("not in the registry of CGSE: {}\n", escape(problem)));
     }
+    for (hub, problem) in [("events", &all.notify_hub_problem), ("metrics", &all.metrics_hub_problem)] {
+        if let Some(problem) = problem {
+            out.push_str(&format!("CGSE gets no {hub}: {}\n", escape(problem)));
+        }
+    }
     out.push('\n');
     let mut table = Table::new(&[
         ("NAME", Align::Left),
@@ -341,11 +346,14 @@ web backoff
             ],
             store_problem: None,
             registry_problem: None,
+            notify_hub_problem: None,
+            metrics_hub_problem: Some("nobody takes connections at tcp://127.0.0.1:6130".into()),
         };
         assert_eq!(
             status_of_all(&all, &Style::plain()).out,
             "\
 procmand: PID 812, up 3d 11h, 2.5 % CPU, 23.4 MiB resident, 5 threads
+CGSE gets no metrics: nobody takes connections at tcp://127.0.0.1:6130
 
 NAME      STATE     PID  UPTIME  CPU%  RESIDENT    UNIQUE  THREADS  FILES  TREE  TREE RESIDENT
 registry  running  4711  3d 4h    2.5  23.4 MiB  18.0 MiB        5     12     3       40.1 MiB
