@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools/debian/usr/bin
 
-.PHONY: help run test test-python torture bench lint needs needs-test needs-bench
+.PHONY: help run test test-python torture bench bench-cgse lint needs needs-test needs-bench
 
 help:
 	@echo 'make run    build procmand and run it on the demonstration, config/demo.toml; Ctrl-C ends it'
@@ -11,6 +11,7 @@ help:
 	@echo 'make torture  the daemon stands still, PIDs are used again, clocks are set, clients vanish; then it is killed more than 1,000 times, at random and at named moments, with 100 sub-processes; ends with a table (ten minutes)'
 	@echo 'make test-python  the Python package, on the oldest and the newest Python that is found'
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
+	@echo 'make bench-cgse  the Python client beside egse.process, and CGSE's core up and down beside a script (five minutes)'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'
 	@echo
 	@echo 'With apt they install what they miss: libzmq for run, Python with pyzmq for test, and services such as PostgreSQL and CGSE (below target/);'
@@ -43,6 +44,13 @@ test-python: needs
 
 bench: needs-bench
 	$(CARGO) bench --bench floors
+
+# The Python of CGSE measures, as the test's install brings it.
+bench-cgse: needs-test
+	$(CARGO) build --release --bins
+	PYTHONPATH=python/src target/tools/cgse/bin/python -c 'import msgpack' 2>/dev/null || target/tools/cgse/bin/python -m pip install --quiet msgpack
+	PYTHONPATH=python/src target/tools/cgse/bin/python python/bench/round_trip.py
+	target/tools/cgse/bin/python python/bench/core.py
 
 lint: needs
 	$(CARGO) fmt --check
