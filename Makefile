@@ -22,13 +22,13 @@ run: needs
 	@scripts/run-demo
 
 # The closing lines of each test program stay to be seen, also those behind a failed one. The daemon's tests run a second time without control
-# groups: on a host that has none the daemon must keep the same promises.
+# groups: on a host that has none the daemon must keep the same promises. (What is between the daemon and CGSE is not about them.)
 # The previous commit's daemon is upgraded to the present one. The Python package, wheel and sdist included, is tested against this daemon.
 test: needs-test
 	@scripts/previous-binary
 	@PATH="$(TOOLS):$$PATH"; export PATH; failed=0; \
 	echo '$(CARGO) test --no-fail-fast'; $(CARGO) test --no-fail-fast </dev/null || failed=1; \
-	echo 'PROCMAN_TEST_CGROUP=off $(CARGO) test --test it'; PROCMAN_TEST_CGROUP=off $(CARGO) test --test it </dev/null || failed=1; \
+	echo 'PROCMAN_TEST_CGROUP=off $(CARGO) test --test it -- --skip cgse_'; PROCMAN_TEST_CGROUP=off $(CARGO) test --test it -- --skip cgse_ </dev/null || failed=1; \
 	scripts/test-python --with-cgse || failed=1; \
 	exit $$failed
 

@@ -103,3 +103,25 @@ fn targets_of_the_makefile_that_the_documents_name_exist() {
         }
     }
 }
+
+#[test]
+fn each_row_of_the_attackers_has_a_test() {
+    let security = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let rows: Vec<_> = security.lines().filter(|line| line.starts_with('|') && line.contains("::")).collect();
+    assert!(rows.len() >= 15, "{}", rows.len());
+    for row in rows {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        for test in tests.split('`').skip(1).step_by(2) {
+            let (file, function) = test.rsplit_once("::").unwrap();
+            let path = match file.strip_prefix("control::").and_then(|file| file.strip_suffix("::tests").or(Some(file))) {
+                Some(file) => format!("src/control/{}.rs", file.trim_end_matches("::tests")),
+                None => format!("tests/it/{file}.rs"),
+            };
+            let source =
+                fs::read_to_string(root().join(&path)).or_else(|_| fs::read_to_string(root().join(path.replace(".rs", "/mod.rs"))));
+            let source = source.unwrap_or_else(|_| panic!("{test}: there is no {path}"));
+            let wanted = if function == "tests" { "mod tests".to_owned() } else { format!("fn {}", function.trim_end_matches('…')) };
+            assert!(source.contains(&wanted), "{test}: {path} has no {wanted}");
+        }
+    }
+}

@@ -212,9 +212,9 @@ pub fn generate(base: &Path) -> Result<Generated, KeyFileError> {
 }
 
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), KeyFileError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.to_owned() },
-        _ => KeyFileError::Io { path: path.to_owned(), source },
+    let failed = |source: io::Error| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::AlreadyExists { KeyFileError::Exists { path } } else { KeyFileError::Io { path, source } }
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     let written = file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all());

@@ -49,7 +49,7 @@ use super::recovery::{self, Heirs, KEPT_NOTIFY, Outcome};
 use super::service_manager::ServiceManager;
 use super::signals::Signals;
 use super::stale::StaleEntries;
-use super::upkeep::{Keeper, Neighbourhood};
+use super::upkeep::{Keeper, Neighbourhood, Source};
 use super::written::Writer;
 use super::{orphans, strays};
 
@@ -287,7 +287,8 @@ impl Prepared {
         });
         let (readiness_seen, spawner_too, store_too, told) =
             (readiness.subscribe(), spawner.clone(), store.clone(), service_manager.clone());
-        let keeper = Keeper::new(supervisor.clone(), config, access, readiness_seen, spawner_too, reaped.clone(), store_too, told);
+        let keeper =
+            Keeper::new(supervisor.clone(), Source { config, access }, readiness_seen, spawner_too, reaped.clone(), store_too, told);
         if let (Some(membership), Some((notify_hub, metrics_hub))) = (&membership, hubs) {
             keeper.watch_cgse(Neighbourhood { registry: membership.standing.clone(), notify_hub, metrics_hub });
         }

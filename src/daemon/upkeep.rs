@@ -66,12 +66,20 @@ struct Kept {
     upgrading: AtomicBool,
 }
 
+/// What the file said, and who is told when it says otherwise.
+#[derive(Debug)]
+pub struct Source {
+    /// All of it.
+    pub config: Config,
+    /// Who gets in by TCP.
+    pub access: watch::Sender<Arc<Access>>,
+}
+
 impl Keeper {
     /// Over this supervisor, which has what this configuration defines, and starts its processes with `spawner`.
     pub fn new(
         supervisor: SupervisorHandle,
-        config: Config,
-        access: watch::Sender<Arc<Access>>,
+        Source { config, access }: Source,
         readiness: watch::Receiver<Readiness>,
         spawner: Spawner,
         reaped: Arc<Notify>,

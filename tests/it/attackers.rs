@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use procman::access::SecretKey;
+use procman::access::keys::generate;
 use procman::protocol::StateName;
 use serde_json::{Value, json};
 
@@ -193,4 +195,41 @@ fn bombs_of_messagepack_cost_no_memory() {
     }
     let grown = memory(&daemon).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
+}
+
+#[test]
+fn another_clients_request_id_gets_none_of_its_answers() {
+    let setup = Setup::new(PROCESSES).endpoint("tcp://127.0.0.1:*");
+    let server = generate(&setup.dir().join("server")).unwrap();
+    let mut control = "[control.curve]\nsecret_key_file = 'server.secret'\n".to_owned();
+    for name in ["victim", "thief"] {
+        let public = generate(&setup.dir().join(name)).unwrap().public;
+        control += &format!("[[control.client]]\nname = '{name}'\npublic_key = '{public}'\nrole = 'operate'\n");
+    }
+    let daemon = setup.control(&control).start();
+    let by = |name: &str, id: &[u8]| {
+        let secret = SecretKey::read(&daemon.path(&format!("{name}.secret"))).unwrap();
+        Peer::connect_with(zmq::REQ, &daemon.tcp(), |socket| {
+            socket.set_curve_serverkey(server.public.bytes()).unwrap();
+            socket.set_curve_publickey(secret.public().unwrap().bytes()).unwrap();
+            socket.set_curve_secretkey(secret.bytes()).unwrap();
+            socket.set_identity(id).unwrap();
+        })
+    };
+    let request = frame(&json!({"command": "restart", "name": "web", "client": "gui", "request_id": 1}));
+    let victim = by("victim", b"gui");
+    let done = victim.ask(&[&request]);
+    assert_eq!(done["success"], true);
+    assert_eq!(victim.ask(&[&request]), done, "its own repetition gets the same");
+    // The same words from another key are another request: it is done, and its answer is another one.
+    let other = by("thief", b"thief").ask(&[&request]);
+    assert_eq!(other["success"], true);
+    assert_ne!(other["result"]["pid"], done["result"]["pid"]);
+    // Nobody takes the place of a connection with another key: the victim's replies go on coming to the victim.
+    let in_its_place = by("thief", b"gui");
+    in_its_place.send(&[vec![], frame(&json!({"command": "ping"}))][1..]);
+    for _ in 0..20 {
+        assert_eq!(victim.ask(&[frame(&json!({"command": "ping"}))])["success"], true);
+    }
+    assert!(!in_its_place.has_more(100));
 }

@@ -6,7 +6,9 @@ mod harness;
 
 #[cfg(test)]
 mod access;
+#[cfg(test)]
 mod adoption;
+#[cfg(test)]
 mod attackers;
 #[cfg(test)]
 mod attributes;
@@ -14,6 +16,7 @@ mod attributes;
 mod audit;
 #[cfg(test)]
 mod cgse;
+#[cfg(test)]
 mod cgse_core;
 #[cfg(test)]
 mod cgse_faults;
@@ -25,6 +28,7 @@ mod cgse_hubs;
 mod commands;
 #[cfg(test)]
 mod containment;
+#[cfg(test)]
 mod control_server;
 #[cfg(test)]
 mod ctl;
