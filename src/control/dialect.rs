@@ -4,11 +4,13 @@
 //! A request of a control server's client is three frames behind the routing id: a sequence number, a type, and the body. Types are a text, which is the
 //! name of a command, and JSON, an object with `command` and its arguments. A third type of CGSE's is a pickled object: it is never read here, nor sent.
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
-use crate::protocol::CommandName;
+use crate::protocol::{CommandName, ErrorCode};
+
+use super::json::read_object;
 
 /// What is said at an endpoint.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +19,10 @@ pub enum Dialect {
     #[default]
     Procman,
     /// JSON, as a control server of CGSE.
-    ControlServer,
+    ControlServer {
+        /// Its type in the registry.
+        service_type: Arc<str>,
+    },
 }
 
 /// A request, apart from its envelope.
@@ -42,6 +47,7 @@ pub(super) enum Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Ping,
+    Info,
     Terminate,
     Other,
 }
@@ -50,6 +56,8 @@ const STRING: &[u8] = b"MESSAGE_TYPE:STRING";
 const JSON: &[u8] = b"MESSAGE_TYPE:JSON";
 /// What CGSE's clients say to have a server leave.
 const TERMINATE: &str = "terminate";
+/// What the daemon is called among CGSE's services.
+pub const NAME: &str = "procman";
 /// The longest sequence number that is repeated.
 pub(super) const MAX_SEQUENCE: usize = 64;
 
@@ -69,17 +77,13 @@ pub(super) fn read(frames: &[&[u8]], max_bytes: usize) -> Said {
         STRING => std::str::from_utf8(data)
             .map(|word| Map::from_iter([("command".to_owned(), word.into())]))
             .map_err(|_| "the command is not UTF-8".to_owned()),
-        JSON => match serde_json::from_slice(data) {
-            Ok(Once(Value::Object(request))) => Ok(request),
-            Ok(_) => Err("a request in JSON is an object, { … }, with `command`".to_owned()),
-            Err(error) => Err(format!("this is not JSON: {error}")),
-        },
+        JSON => read_object(data),
         other => {
             let shown: String = String::from_utf8_lossy(other).chars().filter(|c| !c.is_control()).take(40).collect();
             Err(format!("a message of the type {shown:?} is not read here: send MESSAGE_TYPE:STRING or MESSAGE_TYPE:JSON"))
         }
     };
-    match request.and_then(|request| translate(request).map_err(|error| error.to_string())) {
+    match request.and_then(translate) {
         Ok((asked, body)) => Said { shape: Shape::ControlServer(asked), body: Ok(body) },
         Err(what) => wrong(what),
     }
@@ -94,13 +98,19 @@ pub fn understood(frames: &[&[u8]]) -> Result<Vec<u8>, String> {
 }
 
 /// The same request in MessagePack.
-fn translate(mut request: Map<String, Value>) -> Result<(Asked, Vec<u8>), rmp_serde::encode::Error> {
+fn translate(mut request: Map<String, Value>) -> Result<(Asked, Vec<u8>), String> {
     // CGSE's clients may say arguments in a map of their own.
-    if let Some(Value::Object(arguments)) = request.get("kwargs").cloned() {
-        request.remove("kwargs");
-        for (key, value) in arguments {
-            request.entry(key).or_insert(value);
+    match request.remove("kwargs") {
+        None => {}
+        Some(Value::Object(arguments)) => {
+            for (key, value) in arguments {
+                if request.contains_key(&key) {
+                    return Err(format!("`{key}` is said twice, beside `kwargs` and in it"));
+                }
+                request.insert(key, value);
+            }
         }
+        Some(_) => return Err("`kwargs`: an object is expected".to_owned()),
     }
     let mut asked = Asked::Other;
     if let Some(Value::String(command)) = request.get_mut("command") {
@@ -110,33 +120,35 @@ fn translate(mut request: Map<String, Value>) -> Result<(Asked, Vec<u8>), rmp_se
         } else {
             // Words of CGSE have hyphens where ours have underscores.
             *command = command.replace('-', "_");
-            if command == CommandName::Ping.as_str() {
-                asked = Asked::Ping;
-            }
+            asked = match command.parse() {
+                Ok(CommandName::Ping) => Asked::Ping,
+                Ok(CommandName::Info) => Asked::Info,
+                Ok(_) | Err(_) => Asked::Other,
+            };
         }
     }
-    Ok((asked, rmp_serde::to_vec_named(&Value::Object(request))?))
+    let body = rmp_serde::to_vec_named(&Value::Object(request)).map_err(|error| error.to_string())?;
+    Ok((asked, body))
 }
 
 impl Shape {
-    /// The frames of a reply behind its envelope.
-    pub(super) fn reply(self, reply: Vec<u8>) -> Vec<Vec<u8>> {
-        let Self::ControlServer(asked) = self else { return vec![reply] };
-        let (kind, body) = answer(asked, &reply);
+    /// The frames of a reply behind its envelope, at an endpoint where this is said.
+    pub(super) fn reply(self, reply: Vec<u8>, dialect: &Dialect) -> Vec<Vec<u8>> {
+        let (Self::ControlServer(asked), Dialect::ControlServer { service_type }) = (self, dialect) else { return vec![reply] };
+        let (kind, body) = answer(asked, &reply, service_type);
         vec![kind.to_vec(), body]
     }
 }
 
 /// A reply in MessagePack as a control server would give it.
-fn answer(asked: Asked, reply: &[u8]) -> (&'static [u8], Vec<u8>) {
+fn answer(asked: Asked, reply: &[u8], service_type: &str) -> (&'static [u8], Vec<u8>) {
     let mut reply: Map<String, Value> = match rmp_serde::from_slice(reply) {
         Ok(Value::Object(reply)) => reply,
         // Ours are always maps of what JSON has, too; numbers that it has not are null.
         Ok(_) | Err(_) => {
-            return (
-                JSON,
-                br#"{"success": false, "message": "the reply could not be put into JSON; this is a fault of the daemon"}"#.to_vec(),
-            );
+            let message = "the reply could not be put into JSON; this is a fault of the daemon";
+            let refusal = json!({"success": false, "message": message, "error": {"code": ErrorCode::Internal, "message": message}});
+            return (JSON, refusal.to_string().into_bytes());
         }
     };
     let succeeded = reply.get("success") == Some(&Value::Bool(true));
@@ -144,90 +156,47 @@ fn answer(asked: Asked, reply: &[u8]) -> (&'static [u8], Vec<u8>) {
         return (STRING, b"pong".to_vec());
     }
     let result = reply.remove("result").unwrap_or_default();
-    let message = if !succeeded {
-        reply.get("error").and_then(|error| error.get("message")).cloned().unwrap_or_default()
-    } else if asked == Asked::Terminate {
-        json!({"status": "terminating"})
-    } else {
-        result
+    let message = match asked {
+        _ if !succeeded => reply.get("error").and_then(|error| error.get("message")).cloned().unwrap_or_default(),
+        Asked::Terminate => json!({"status": "terminating"}),
+        Asked::Info => introduced(result, service_type),
+        Asked::Ping | Asked::Other => result,
     };
     reply.insert("message".to_owned(), message);
     (JSON, Value::Object(reply).to_string().into_bytes())
 }
 
-/// A JSON value in which each key of an object is said once.
-struct Once(Value);
-
-impl<'de> Deserialize<'de> for Once {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OnceVisitor).map(Self)
+/// `info` with what every control server of CGSE tells of itself, under the keys that it has there. `hostname` and `uptime` are ours.
+fn introduced(mut info: Value, service_type: &str) -> Value {
+    let port = |endpoint: &Value| endpoint.as_str()?.strip_prefix("tcp://")?.rsplit_once(':')?.1.parse::<u16>().ok();
+    let monitoring = info["events_endpoints"].as_array().into_iter().flatten().find_map(port);
+    let commands: Vec<&str> = CommandName::ALL.iter().map(|command| command.as_str()).chain([TERMINATE]).collect();
+    let told = [
+        ("name", json!(NAME)),
+        ("service type", json!(service_type)),
+        ("device commanding port", json!(port(&info["cgse_endpoints"][0]))),
+        ("service commanding port", json!(port(&info["cgse_endpoints"][1]))),
+        ("monitoring port", json!(monitoring)),
+        ("device commands", json!(commands)),
+        ("service commands", json!(commands)),
+    ];
+    if let Value::Object(info) = &mut info {
+        info.extend(told.map(|(key, value)| (key.to_owned(), value)));
     }
-}
-
-struct OnceVisitor;
-
-impl<'de> Visitor<'de> for OnceVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(Once(item)) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Value::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut entries = Map::new();
-        while let Some((key, Once(value))) = map.next_entry::<String, Once>()? {
-            if entries.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("`{key}` is said twice")));
-            }
-            entries.insert(key, value);
-        }
-        Ok(Value::Object(entries))
-    }
+    info
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::WireError;
     use crate::protocol::codec::{decode_request, encode_error, encode_result};
     use crate::protocol::envelope::RequestId;
-    use crate::protocol::{ErrorCode, WireError};
     use proptest::prelude::*;
+
+    fn dialect() -> Dialect {
+        Dialect::ControlServer { service_type: "PROCMAN".into() }
+    }
 
     fn said(kind: &[u8], data: &[u8]) -> Result<(Shape, String), String> {
         let Said { shape, body } = read(&[kind, data], 1000);
@@ -253,7 +222,9 @@ mod tests {
             (JSON, &b"[]"[..], "an object"),
             (JSON, b"{\"command\": \"ping\", \"command\": \"quit\"}", "said twice"),
             (JSON, b"{\"command\": ", "not JSON"),
-            (JSON, &[b'['; 900], "not JSON"),
+            (JSON, &[b'['; 900], "32 levels"),
+            (JSON, b"{\"command\": \"ping\", \"kwargs\": [1]}", "an object"),
+            (JSON, b"{\"command\": \"quit\", \"name\": \"a\", \"kwargs\": {\"name\": \"b\"}}", "said twice"),
             (JSON, &[b' '; 1001], "at most 1000"),
             (STRING, b"\xff", "UTF-8"),
             (b"MESSAGE_TYPE:ERROR", b"\x80\x04K\x01.", "is not read here"),
@@ -270,23 +241,29 @@ mod tests {
     fn replies_are_as_clients_of_cgse_know_them() {
         let shape = |asked| Shape::ControlServer(asked);
         let result = encode_result(&json!({"pong": true, "time": 1.5}), None).unwrap();
-        assert_eq!(shape(Asked::Ping).reply(result.clone()), [STRING.to_vec(), b"pong".to_vec()]);
-        assert_eq!(Shape::Procman.reply(result.clone()).concat(), result);
+        assert_eq!(shape(Asked::Ping).reply(result.clone(), &dialect()), [STRING.to_vec(), b"pong".to_vec()]);
+        assert_eq!(Shape::Procman.reply(result.clone(), &dialect()).concat(), result);
         let json_of = |frames: Vec<Vec<u8>>| {
             assert_eq!(frames[0], JSON);
             serde_json::from_slice::<Value>(&frames[1]).unwrap()
         };
-        assert_eq!(json_of(shape(Asked::Other).reply(result.clone())), json!({"success": true, "message": {"pong": true, "time": 1.5}}));
-        assert_eq!(json_of(shape(Asked::Terminate).reply(result)), json!({"success": true, "message": {"status": "terminating"}}));
+        assert_eq!(
+            json_of(shape(Asked::Other).reply(result.clone(), &dialect())),
+            json!({"success": true, "message": {"pong": true, "time": 1.5}})
+        );
+        assert_eq!(
+            json_of(shape(Asked::Terminate).reply(result, &dialect())),
+            json!({"success": true, "message": {"status": "terminating"}})
+        );
         let id = RequestId::Unsigned(u64::MAX);
         let refusal = encode_error(&WireError::new(ErrorCode::NotFound, "there is none"), Some(&id)).unwrap();
         assert_eq!(
-            json_of(shape(Asked::Ping).reply(refusal)),
+            json_of(shape(Asked::Ping).reply(refusal, &dialect())),
             json!({"success": false, "message": "there is none", "error": {"code": "not_found", "message": "there is none"}, "request_id": u64::MAX})
         );
         let nan = encode_result(&vec![f64::NAN, 1.0], None).unwrap();
-        assert_eq!(json_of(shape(Asked::Other).reply(nan)), json!({"success": true, "message": [null, 1.0]}));
-        assert_eq!(json_of(shape(Asked::Other).reply(vec![0xc1]))["success"], false);
+        assert_eq!(json_of(shape(Asked::Other).reply(nan, &dialect())), json!({"success": true, "message": [null, 1.0]}));
+        assert_eq!(json_of(shape(Asked::Other).reply(vec![0xc1], &dialect()))["success"], false);
     }
 
     fn values() -> impl Strategy<Value = Value> {
@@ -313,7 +290,7 @@ mod tests {
             let body = read(&[JSON, request.as_bytes()], 1 << 20).body.unwrap();
             let back: Value = rmp_serde::from_slice(&body).unwrap();
             prop_assert_eq!(&back["value"], &value);
-            let reply = Shape::ControlServer(Asked::Other).reply(encode_result(&value, None).unwrap());
+            let reply = Shape::ControlServer(Asked::Other).reply(encode_result(&value, None).unwrap(), &dialect());
             prop_assert_eq!(&serde_json::from_slice::<Value>(&reply[1]).unwrap()["message"], &value);
         }
 

@@ -1,7 +1,7 @@
 //! The ZeroMQ door: requests in, exactly one reply frame out for each; events out.
 //!
 //! - [`transport`]: ROUTER sockets in the runtime, envelopes, back-pressure; knows no command; `rate`: how fast one client may ask;
-//! - [`dialect`]: how requests and replies are framed, for clients of ours and of CGSE's control servers;
+//! - [`dialect`]: how requests and replies are framed, for clients of ours and of CGSE's control servers; `json`: what the latter say;
 //! - [`publisher`]: the PUB socket, for events;
 //! - [`service`]: decode → authorise → supervisor → reply; [`answers`]: each command's answer; [`logs`](self) that of `logs`;
 //! - [`repeats`]: what was asked before, pure; `once`: nothing of that is done twice;
@@ -17,6 +17,7 @@ pub mod authorize;
 pub mod caller;
 pub mod dialect;
 pub mod guard;
+mod json;
 mod logs;
 mod once;
 pub mod publisher;

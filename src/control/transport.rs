@@ -369,7 +369,7 @@ impl Door {
         let (caller, is_known) = self.caller(&mut frames);
         let Request { envelope, shape, body } = match self.dialect {
             Dialect::Procman => Request::of_ours(frames),
-            Dialect::ControlServer => Request::of_control_server(frames, self.limits.max_request_bytes),
+            Dialect::ControlServer { .. } => Request::of_control_server(frames, self.limits.max_request_bytes),
         };
         let body = match body {
             Ok(body) => body,
@@ -423,7 +423,7 @@ impl Door {
     }
 
     fn send(&mut self, envelope: Envelope, shape: Shape, reply: Vec<u8>) {
-        let reply = shape.reply(reply);
+        let reply = shape.reply(reply, &self.dialect);
         let Some((last, others)) = reply.split_last() else { return };
         let first = envelope.iter().map(|frame| &frame[..]).chain(others.iter().map(|frame| &frame[..]));
         let mut first = first.map(|frame| uninterrupted(|| self.socket.send(frame, zmq::SNDMORE | zmq::DONTWAIT)));

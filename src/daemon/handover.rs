@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::runtime::Runtime;
 
+use crate::config::Endpoint;
 use crate::store::{Farewell, StateDir, Store};
 use crate::subprocess::SubProcessHandle;
 use crate::subprocess::adopt::HandedOver;
@@ -69,11 +70,31 @@ pub(super) fn ports(kept: &mut HashMap<String, OwnedFd>) -> HashMap<String, Stri
     ports
 }
 
+/// The two doors for clients of CGSE's control servers, in the names that say where they are: by default both are at any port, as others may be.
+pub(super) const DEVICE: &str = "device";
+/// The one for commands to the server itself.
+pub(super) const SERVICE: &str = "service";
+
+/// What the configuration says of one of these doors, told from what it says of all other endpoints.
+pub(super) fn said_at(door: &str, endpoint: &Endpoint) -> String {
+    format!("{door}={endpoint}")
+}
+
+/// Names that say where these doors are, for those whose port the configuration leaves open.
+pub(super) fn door_names<'a>(doors: impl Iterator<Item = (&'static str, &'a Endpoint, &'a String)>) -> Vec<String> {
+    let open = doors.filter(|(_, said, resolved)| said.to_string() != **resolved);
+    open.map(|(door, said, resolved)| port_name(&said_at(door, said), resolved)).collect()
+}
+
+fn port_name(said: &str, resolved: &str) -> String {
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{PORT}{}.{}", hex(said), hex(resolved))
+}
+
 /// Names that say where these endpoints are, for those whose port the configuration leaves open.
 pub(super) fn port_names<'a>(said: impl Iterator<Item = String>, resolved: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     let open = said.zip(resolved).filter(|(said, resolved)| said != *resolved && said.starts_with("tcp:"));
-    open.map(|(said, resolved)| format!("{PORT}{}.{}", hex(&said), hex(resolved))).collect()
+    open.map(|(said, resolved)| port_name(&said, resolved)).collect()
 }
 
 /// The order in which they are handed over: if they are too many, the last are left out. Those are the processes, which are found without; nobody else

@@ -10,6 +10,7 @@ use crate::cgse::words::ServiceInfo;
 use crate::cgse::{Member, Standing};
 use crate::config::Cgse;
 use crate::control::Identity;
+use crate::control::dialect::NAME;
 use crate::procfs::Owner;
 use crate::telemetry::{Event, Telemetry};
 
@@ -81,7 +82,7 @@ fn entry(cgse: &Cgse, owner: &Owner, identity: &Identity) -> ServiceInfo {
     ];
     let metadata = ports.into_iter().filter_map(|(key, port)| Some((key.to_owned(), Value::from(port?))));
     ServiceInfo {
-        name: "procman".to_owned(),
+        name: NAME.to_owned(),
         host,
         port,
         service_type: cgse.service_type.clone(),

@@ -24,7 +24,7 @@ use crate::sys::limits::{Nofile, raise_nofile};
 use crate::sys::{accept, probe, reaper, signals};
 
 use super::exit::StartError;
-use super::handover::{self, LOCK, METRICS};
+use super::handover::{self, DEVICE, LOCK, METRICS, SERVICE};
 use super::sockets::{Permissions, SocketFile, bind_ipc};
 
 /// Requests in work at one endpoint at a time.
@@ -152,9 +152,13 @@ impl Prepared {
             None => None,
             Some(ControlServer { device, service, role }) => {
                 let guard = Guard::within(*role, Scope::ALL);
-                let bind =
-                    |endpoint: &Endpoint| Bound::bind(&context, &endpoint.to_string(), limits, guard.clone(), Dialect::ControlServer);
-                Some([bind(device)?, bind(service)?])
+                let service_type = config.cgse.as_ref().map(|cgse| cgse.service_type.as_str()).unwrap_or_default();
+                let dialect = Dialect::ControlServer { service_type: service_type.into() };
+                let bind = |door: &str, endpoint: &Endpoint| {
+                    let bind = |endpoint: &str| Bound::bind(&context, endpoint, limits, guard.clone(), dialect.clone());
+                    same_port_as(&ports, &handover::said_at(door, endpoint), endpoint, bind)
+                };
+                Some([bind(DEVICE, device)?, bind(SERVICE, service)?])
             }
         };
         let mut publisher = Publisher::new(
@@ -215,10 +219,19 @@ impl Prepared {
 fn same_port<T>(
     ports: &HashMap<String, String>,
     endpoint: &Endpoint,
+    bind: impl FnMut(&str) -> Result<T, BindError>,
+) -> Result<T, BindError> {
+    same_port_as(ports, &endpoint.to_string(), endpoint, bind)
+}
+
+/// The same for one that was handed over under a name of its own.
+fn same_port_as<T>(
+    ports: &HashMap<String, String>,
+    name: &str,
+    endpoint: &Endpoint,
     mut bind: impl FnMut(&str) -> Result<T, BindError>,
 ) -> Result<T, BindError> {
-    let said = endpoint.to_string();
-    ports.get(&said).and_then(|resolved| bind(resolved).ok()).map_or_else(|| bind(&said), Ok)
+    ports.get(name).and_then(|resolved| bind(resolved).ok()).map_or_else(|| bind(&endpoint.to_string()), Ok)
 }
 
 /// Removes all groups of the daemon when dropped, which blocks for a second at most.

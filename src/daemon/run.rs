@@ -39,7 +39,7 @@ use crate::telemetry::{Event, Feed, Readiness, Telemetry, http};
 use super::answers::Answers;
 use super::bridge::{Bridge, StoreWatcher, snapshot, tell_set_aside};
 use super::exit::StartError;
-use super::handover::{self, After, METRICS, Rest};
+use super::handover::{self, After, DEVICE, METRICS, Rest, SERVICE};
 use super::hubs::{self, Hubs};
 use super::kept::Depository;
 use super::membership::Membership;
@@ -196,6 +196,11 @@ impl Prepared {
         let is_tcp = |endpoint: &&String| endpoint.starts_with("tcp://");
         let (events, published) = (said(&config.events.endpoints), publisher.endpoints());
         ports.extend(handover::port_names(events.into_iter().filter(|endpoint| is_tcp(&endpoint)), published.iter().filter(is_tcp)));
+        if let (Some(said), Some([device, service])) = (config.cgse.as_ref().and_then(|cgse| cgse.control_server.as_ref()), &control_server)
+        {
+            let doors = [(DEVICE, &said.device, &device.endpoint), (SERVICE, &said.service, &service.endpoint)];
+            ports.extend(handover::door_names(doors.into_iter()));
+        }
         let endpoints: Vec<String> = bound.iter().map(|bound| bound.endpoint.clone()).collect();
         let identity = Identity {
             uuid,

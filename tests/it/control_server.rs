@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use procman::protocol::StateName;
-use procman::protocol::reply::AuditEntry;
+use procman::protocol::reply::{AuditEntry, Info};
 use serde_json::{Value, json};
 
 use super::harness::{Daemon, Peer, Setup, free_ports, until};
@@ -142,6 +142,62 @@ fn what_may_be_done_there_is_said() {
     assert_eq!(closed.info().cgse_endpoints, None);
 }
 
+#[test]
+fn nothing_is_taken_for_something_else() {
+    let daemon = start("");
+    let [door, _] = doors(&daemon);
+    let refused = |request: &str, words: &str| {
+        let (kind, reply) = ask(&door, JSON, request.as_bytes());
+        assert_eq!(
+            (kind.as_slice(), &reply["success"], &reply["error"]["code"]),
+            (JSON, &json!(false), &json!("bad_request")),
+            "{request}"
+        );
+        let message = reply["message"].as_str().unwrap();
+        assert!(message.contains(words), "{request}: {message}");
+    };
+    // An integer that would have to be rounded; the same key beside `kwargs` and in it.
+    refused(r#"{"command": "quit", "name": "web", "timeout": 18446744073709551616}"#, "18446744073709551616");
+    refused(r#"{"command": "quit", "name": "web", "kwargs": {"name": "other"}}"#, "said twice");
+    refused(r#"{"command": "ping", "kwargs": {"command": "terminate"}}"#, "said twice");
+    let deep = format!(r#"{{"command": "ping", "x": {}{}}}"#, "[".repeat(100), "]".repeat(100));
+    refused(&deep, "32 levels");
+    // Digits in a text are no number.
+    refused(r#"{"command": "quit", "name": "18446744073709551616 \\\" 99999999999999999999"}"#, "`name`");
+}
+
+#[test]
+fn info_is_also_what_a_control_server_tells_of_itself() {
+    let daemon = start("service_type = 'PM2'");
+    let endpoints = daemon.info().cgse_endpoints.unwrap();
+    let port = |at: usize| json!(endpoints[at].rsplit_once(':').unwrap().1.parse::<u16>().unwrap());
+    for door in doors(&daemon) {
+        let info = &ask(&door, STRING, b"info").1["message"];
+        assert_eq!((&info["name"], &info["service type"]), (&json!("procman"), &json!("PM2")), "{info}");
+        assert_eq!((&info["device commanding port"], &info["service commanding port"]), (&port(0), &port(1)));
+        // Events are not published by TCP here.
+        assert_eq!(info.get("monitoring port"), Some(&Value::Null));
+        for commands in ["device commands", "service commands"] {
+            let commands = info[commands].as_array().unwrap();
+            assert!(["ping", "info", "terminate", "execute"].iter().all(|word| commands.contains(&json!(word))), "{commands:?}");
+        }
+        assert_eq!((&info["pid"], &info["version"]), (&json!(daemon.pid()), &json!(env!("CARGO_PKG_VERSION"))));
+    }
+}
+
+#[test]
+fn clients_find_the_doors_where_they_were_after_an_upgrade() {
+    let daemon = Setup::new("[cgse]\nregistry = 'tcp://127.0.0.1:1'\nheartbeat = 'tcp://127.0.0.1:1'\n").tcp().start();
+    let before = daemon.info();
+    let [device, service] = doors(&daemon);
+    assert_eq!(ask(&device, STRING, b"ping").1, "pong");
+    assert_eq!(ask_json(&service, &json!({"command": "upgrade"}))["success"], true);
+    let after = daemon.wait_for_successor(&before.uuid);
+    assert_eq!((&after.cgse_endpoints, &after.endpoints), (&before.cgse_endpoints, &before.endpoints));
+    // The same socket, which libzmq connects anew.
+    assert_eq!(ask(&device, STRING, b"ping").1, "pong");
+}
+
 /// Where `make test` installs CGSE.
 fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/cgse/bin/python")
@@ -177,8 +233,8 @@ async def main():
 asyncio.run(main())
 "#;
 
-#[test]
-fn the_real_clients_of_cgse_find_it_and_command_it() {
+/// A daemon that runs the real registry, and is to be in it; where that takes requests.
+fn with_registry() -> (Setup, u16) {
     let [requests, events, heartbeats] = free_ports(3)[..] else { unreachable!("three were asked for") };
     let setup = Setup::new(&format!(
         "[[process]]\nname = 'web'\ncmd = ['sleep', '1000']\n\
@@ -191,6 +247,43 @@ fn the_real_clients_of_cgse_find_it_and_command_it() {
     for directory in ["cwd", "data/log", "data/daily", "data/obs"] {
         fs::create_dir_all(setup.dir().join(directory)).unwrap();
     }
+    (setup, requests)
+}
+
+/// What the registry says of the daemon: the port of either door.
+fn listed(requests: u16) -> Option<[u64; 2]> {
+    let peer = Peer::connect(zmq::DEALER, &format!("tcp://127.0.0.1:{requests}"));
+    peer.send(&[b"REQ".to_vec(), json!({"action": "list", "service_type": "PROCMAN"}).to_string().into_bytes()]);
+    let answer: Value = peer.has_more(1000).then(|| serde_json::from_slice(&peer.receive()[1]).unwrap())?;
+    let [entry] = &answer["services"].as_array()?[..] else { return None };
+    Some([entry["port"].as_u64()?, entry["metadata"]["service_port"].as_u64()?])
+}
+
+fn ports(info: &Info) -> [u64; 2] {
+    let endpoints = info.cgse_endpoints.clone().unwrap();
+    [0, 1].map(|at| endpoints[at].rsplit_once(':').unwrap().1.parse().unwrap())
+}
+
+#[test]
+fn the_registry_tells_where_the_doors_are_now() {
+    let (setup, requests) = with_registry();
+    let mut daemon = setup.start();
+    let first = daemon.info();
+    until("it is listed", || listed(requests).filter(|found| *found == ports(&first)));
+    daemon.signal(libc::SIGUSR2);
+    let second = daemon.wait_for_successor(&first.uuid);
+    assert_eq!(ports(&second), ports(&first));
+    assert_eq!(listed(requests), Some(ports(&second)), "an upgrade takes nothing out");
+    // A daemon that comes after one that was killed takes any free ports.
+    daemon.replace();
+    let third = daemon.info();
+    assert_ne!(ports(&third), ports(&second));
+    until("its entry is brought up to date", || listed(requests).filter(|found| *found == ports(&third)));
+}
+
+#[test]
+fn the_real_clients_of_cgse_find_it_and_command_it() {
+    let (setup, requests) = with_registry();
     let mut daemon = setup.start();
     until("it is in the registry", || daemon.metric("procman_cgse_registered", &[]).filter(|registered| *registered == 1.0));
     let script = daemon.path("client.py");
