@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TOOLS := $(CURDIR)/target/tools/debian/usr/bin
 
-.PHONY: help run test test-python torture bench bench-cgse lint needs needs-test needs-bench
+.PHONY: help run test test-python torture bench bench-cgse fuzz sbom deny lint needs needs-test needs-bench
 
 help:
 	@echo 'make run    build procmand and run it on the demonstration, config/demo.toml; Ctrl-C ends it'
@@ -12,6 +12,8 @@ help:
 	@echo 'make test-python  the Python package, on the oldest and the newest Python that is found'
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
 	@echo 'make bench-cgse  the Python client beside egse.process, and CGSE's core up and down beside a script (five minutes)'
+	@echo 'make fuzz   each fuzz target for ten minutes (needs a nightly compiler and cargo-fuzz)'
+	@echo 'make sbom   what is linked, as procman.cdx.json; make deny  its advisories, licences and sources'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'
 	@echo
 	@echo 'With apt they install what they miss: libzmq for run, Python with pyzmq for test, and services such as PostgreSQL and CGSE (below target/);'
@@ -51,6 +53,25 @@ bench-cgse: needs-test
 	PYTHONPATH=python/src target/tools/cgse/bin/python -c 'import msgpack' 2>/dev/null || target/tools/cgse/bin/python -m pip install --quiet msgpack
 	PYTHONPATH=python/src target/tools/cgse/bin/python python/bench/round_trip.py
 	target/tools/cgse/bin/python python/bench/core.py
+
+# Needs a nightly compiler and cargo-fuzz. What is found, and the corpus, are below fuzz/.
+FUZZ_SECONDS ?= 600
+fuzz: needs
+	@failed=0; for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+	mkdir -p fuzz/corpus/$$target; \
+	$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || failed=1; \
+	echo "$$target: $$(ls fuzz/corpus/$$target | wc -l) inputs in the corpus"; done; exit $$failed
+
+# What is linked, as an SBOM in CycloneDX's JSON; with cargo-cyclonedx.
+sbom:
+	$(CARGO) cyclonedx --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-cyclonedx
+	$(CARGO) cyclonedx --format json --override-filename procman.cdx
+	@echo 'it is in procman.cdx.json'
+
+# Advisories, licences, duplicates and sources of what is linked, as deny.toml says; with cargo-deny.
+deny:
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-deny
+	$(CARGO) deny check
 
 lint: needs
 	$(CARGO) fmt --check

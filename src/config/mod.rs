@@ -37,7 +37,7 @@ pub use endpoint::{Endpoint, Host, InvalidEndpoint};
 pub use limits::Limits;
 pub use places::Places;
 
-use crate::access::{Access, Role};
+use crate::access::{Access, Programs, Role};
 use crate::protocol::Name;
 use crate::protocol::definition::Definition;
 use crate::subprocess::spec::Spec;
@@ -96,6 +96,8 @@ pub struct Control {
     pub secret_key_file: Option<PathBuf>,
     /// What stands there, and who is known.
     pub access: Access,
+    /// Which programs may be registered by TCP; `None`: any.
+    pub allow_programs: Option<Programs>,
 }
 
 /// `[events]`

@@ -10,7 +10,7 @@ use super::endpoint::Endpoint;
 use super::limits::{self, Limits};
 use super::places::Places;
 use super::{Cgroup, Cgse, Control, ControlServer, Events, Metrics};
-use crate::access::{Access, Role};
+use crate::access::{Access, Programs, Role};
 use crate::protocol::DEFAULT_MAX_REQUEST_BYTES;
 use crate::protocol::definition::Seconds;
 
@@ -21,8 +21,17 @@ pub(super) const LATER_TABLES: &[&str] = &[];
 /// The keys of `[daemon]`.
 pub(super) const DAEMON_KEYS: &[&str] = &["state_dir", "runtime_dir", "cgroup", "include"];
 /// The keys of `[control]`.
-pub(super) const CONTROL_KEYS: &[&str] =
-    &["endpoints", "max_request_bytes", "socket_mode", "socket_group", "allow_insecure_tcp", "curve", "client", "endpoint"];
+pub(super) const CONTROL_KEYS: &[&str] = &[
+    "endpoints",
+    "max_request_bytes",
+    "socket_mode",
+    "socket_group",
+    "allow_insecure_tcp",
+    "allow_programs",
+    "curve",
+    "client",
+    "endpoint",
+];
 /// The keys of `[events]`.
 pub(super) const EVENTS_KEYS: &[&str] = &["endpoints", "socket_mode", "socket_group"];
 /// The keys of `[metrics]`.
@@ -328,6 +337,7 @@ fn read_control<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, r
         socket_group: None,
         secret_key_file: None,
         access: Access::default(),
+        allow_programs: None,
     };
     let line = line_of(table.as_deref());
     let mut socket_groups = Vec::new();
@@ -352,6 +362,12 @@ fn read_control<'t>(doc: &mut Document<'t, '_>, table: Option<&mut Table<'t>>, r
         if let Some(said) = socket_group(doc, table) {
             socket_groups.push((said.value.clone(), "control.socket_group", said.line));
             control.socket_group = Some(said.value);
+        }
+        if let Some(said) = doc.take_list::<String>(table, "allow_programs") {
+            match Programs::of(said.value.iter().map(|pattern| pattern.value.as_str())) {
+                Ok(programs) => control.allow_programs = Some(programs),
+                Err(error) => doc.error(said.line, table.key("allow_programs"), error.to_string()),
+            }
         }
         read = access::read(doc, table, insecure);
         has_endpoints = table.has("endpoints");

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
+use crate::access::Programs;
 use crate::output::Outputs;
 use crate::protocol::codec::{self, Rejected, Request};
 use crate::protocol::envelope::RequestId;
@@ -126,8 +127,10 @@ pub struct Service {
 }
 
 /// What requests and answers may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
+    /// Which programs may be registered by TCP; `None`: any.
+    pub allow_programs: Option<Programs>,
     /// The largest request.
     pub max_request_bytes: usize,
     /// Bytes of a log that are looked at for one answer.
@@ -190,6 +193,10 @@ impl Service {
         };
         let mut asked = Asked { request_id: request_id.as_ref(), ..asked };
         let may = authorize(caller.role, command.name()).and_then(|()| reach::within(&caller.reach, &command, &self.supervisor));
+        let may = may.and_then(|()| match &self.bounds.allow_programs {
+            Some(programs) if caller.endpoint.starts_with("tcp://") => programs.allow(&command),
+            Some(_) | None => Ok(()),
+        });
         if let Err(error) = may {
             return self.refuse(asked, &error);
         }

@@ -281,7 +281,11 @@ impl Prepared {
             let Outcome { adopted, ended, lost, remnants, took } = outcome;
             telemetry.emit(Event::Recovered { adopted, ended, lost, remnants, took });
         }
-        let bounds = Bounds { max_request_bytes: config.control.max_request_bytes, log_reply_bytes: config.limits.log_reply_bytes };
+        let bounds = Bounds {
+            allow_programs: config.control.allow_programs.clone(),
+            max_request_bytes: config.control.max_request_bytes,
+            log_reply_bytes: config.limits.log_reply_bytes,
+        };
         // Once everything is taken over: whoever finds the daemon there may ask it anything.
         let mut membership = config.cgse.as_ref().map(|cgse| Membership::begin(cgse, &owner, &identity, telemetry.clone()));
         let hubs = config.cgse.as_ref().map(|cgse| {

@@ -361,3 +361,19 @@ fn procmanctl_has_its_keys_from_a_file_or_from_flags() {
     let (code, _, err) = keygen(base.to_str().unwrap());
     assert!(code == Some(1) && err.contains("is there already"), "{err}");
 }
+
+#[test]
+fn only_allowed_programs_are_registered_by_tcp() {
+    let daemon = Setup::new(PROCESSES).tcp().control("allow_programs = ['/usr/bin/sleep', '/opt/site/*']\n").start();
+    let tcp = By(Peer::connect(zmq::REQ, &daemon.tcp()));
+    let local = By(Peer::connect(zmq::REQ, &daemon.endpoint()));
+    let shell = json!({"name": "sh", "cmd": ["/bin/sh", "-c", "true"]});
+    let refused = tcp.ask("register", shell.clone());
+    assert_eq!(refused["error"]["code"], "permission_denied");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("allow_programs"), "{refused}");
+    assert_eq!(tcp.outcome("register", json!({"name": "s", "cmd": ["/usr/bin/sleep", "1000"], "shell": true})), "permission_denied");
+    assert_eq!(tcp.outcome("execute", json!({"name": "web", "env": {"LD_PRELOAD": "/tmp/x.so"}})), "permission_denied");
+    assert_eq!(tcp.outcome("register", json!({"name": "s", "cmd": ["/usr/bin/sleep", "1000"]})), "ok");
+    assert_eq!(tcp.outcome("execute", json!({"name": "s", "env": {"A": "b"}})), "ok");
+    assert_eq!(local.outcome("register", shell), "ok", "a Unix socket has permissions");
+}

@@ -174,12 +174,13 @@ fn a_mark_makes_nobody_anothers_process() {
     }
     let mut daemon = Daemon::start(&sleeper("web", ""));
     let pid = daemon.execute("web").pid;
-    let environ = fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).unwrap();
-    let of = |key: &str| {
-        let words = environ.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
-        words.filter_map(|word| word.split_once('=')).find(|(name, _)| *name == key).unwrap().1.to_owned()
-    };
-    let (id, _) = of("PROCMAN_RUN").split_once('/').map(|(id, rest)| (id.to_owned(), rest.to_owned())).unwrap();
+    // A process that has just executed its program shows no environment for a moment.
+    let run = until("its environment is there", || {
+        let environ = fs::read(Path::new("/proc").join(pid.to_string()).join("environ")).unwrap();
+        let mut words = environ.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
+        words.find_map(|word| word.strip_prefix("PROCMAN_RUN=").map(str::to_owned))
+    });
+    let (id, _) = run.split_once('/').map(|(id, rest)| (id.to_owned(), rest.to_owned())).unwrap();
     daemon.quit("web");
     // It says of itself that it is a run of `web`; only its user cannot be.
     let forge = "exec env PROCMAN_UUID=7d444840-9dc0-11d1-b245-5ffdce74fad2 PROCMAN_RUN=$0/web/$$ sleep 1000";
