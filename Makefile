@@ -11,7 +11,7 @@ help:
 	@echo 'make torture  the daemon stands still, PIDs are used again, clocks are set, clients vanish; then it is killed more than 1,000 times, at random and at named moments, with 100 sub-processes; ends with a table (ten minutes)'
 	@echo 'make test-python  the Python package, on the oldest and the newest Python that is found'
 	@echo 'make bench  speed and memory, as ratios against bare system calls, libzmq and other supervisors (ten minutes; best on a quiet machine)'
-	@echo 'make bench-cgse  the Python client beside egse.process, and CGSE's core up and down beside a script (five minutes)'
+	@echo 'make bench-cgse  the Python client beside egse.process, and the core of CGSE up and down beside a script (five minutes)'
 	@echo 'make fuzz   each fuzz target for ten minutes (needs a nightly compiler and cargo-fuzz)'
 	@echo 'make sbom   what is linked, as procman.cdx.json; make deny  its advisories, licences and sources'
 	@echo 'make lint   format, clippy, documentation; every warning is an error'

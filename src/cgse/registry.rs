@@ -57,13 +57,15 @@ impl Registry {
         }
     }
 
-    /// Where the service of this type takes commands to itself: the host of its entry, and the port in its metadata.
+    /// Where the service of this type, and of this id where that is known, takes commands to itself: the host of its entry, and the port in its metadata.
     ///
     /// # Errors
     /// None is listed that does, it is on another host, or nobody can tell, in words for people.
-    pub async fn commands_at(&self, service_type: &str) -> Result<String, String> {
+    pub async fn commands_at(&self, service_type: &str, id: Option<&str>) -> Result<String, String> {
         let entries = self.list(&mut self.exchange(), Some(service_type), PATIENCE).await?;
-        let Some((entry, port)) = entries.iter().find_map(|entry| Some((entry, entry.service_port()?))) else {
+        let Some((entry, port)) =
+            entries.iter().filter(|entry| id.is_none_or(|id| entry.id == id)).find_map(|entry| Some((entry, entry.service_port()?)))
+        else {
             return Err(format!("no service of type {service_type} that takes commands is listed in the registry of CGSE"));
         };
         let found = tokio::net::lookup_host((entry.host.as_str(), port)).await.map_err(|error| format!("{}: {error}", entry.host))?;

@@ -1,6 +1,6 @@
 //! Reads the files. The only one in this room that touches the file system, and the accounts of the host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -83,11 +83,39 @@ pub(super) fn parse_processes(text: &str, file: &Path) -> Result<Vec<(Name, Defi
 
 fn conclude(main: Main, source: PathBuf, mut report: Report) -> Result<Loaded, ConfigErrors> {
     order::check(&main.entries, &main.taken, main.complete, &mut report);
+    check_cgse(&main, &mut report);
     let warnings = report.finish()?;
     let Main { settings, entries, .. } = main;
     let Settings { state_dir, runtime_dir, cgroup, control, events, metrics, limits, cgse, .. } = settings;
     let processes = entries.into_iter().flat_map(|entry| entry.specs).collect();
     Ok(Loaded { config: Config { state_dir, runtime_dir, cgroup, control, events, metrics, limits, cgse, processes, source }, warnings })
+}
+
+/// What is a service of CGSE needs its registry, and a type that nobody else has.
+fn check_cgse(main: &Main, report: &mut Report) {
+    let mut types: BTreeMap<&str, &Name> = BTreeMap::new();
+    for entry in &main.entries {
+        for spec in &entry.specs {
+            let Some(service_type) = spec.cgse_service_type.as_deref() else { continue };
+            let mut wrong = |message: String| {
+                let key = format!("process[{}].cgse_service_type", entry.name);
+                report.error(&entry.file, Some(entry.line_of("cgse_service_type")), Some(key), message);
+            };
+            match &main.settings.cgse {
+                None => wrong("the daemon knows no registry of CGSE: say [cgse] in the main file, too".to_owned()),
+                Some(cgse) if cgse.service_type == service_type => wrong(format!("{service_type:?} is the daemon's own type")),
+                Some(_) => {
+                    if let Some(other) = types.insert(service_type, &spec.name) {
+                        wrong(format!("{other} has this type, too, and the registry lists only one of each"));
+                        break;
+                    }
+                }
+            }
+            if main.settings.cgse.is_none() {
+                break;
+            }
+        }
+    }
 }
 
 fn main_file(text: &str, file: &Path, base: &Path, places: &Places, report: &mut Report) -> Main {

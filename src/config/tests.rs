@@ -794,3 +794,20 @@ fn the_registry_of_cgse_is_off_unless_it_is_said() {
         ],
     );
 }
+
+#[test]
+fn a_service_of_cgse_needs_its_registry_and_a_type_of_its_own() {
+    let process = |name: &str, more: &str| format!("[[process]]\nname = '{name}'\ncmd = ['x']\n{more}\n");
+    let typed = |name: &str, service_type: &str| process(name, &format!("cgse_service_type = '{service_type}'"));
+    wrong(&typed("a", "A"), &[("4: process[a].cgse_service_type: ", "say [cgse]")]);
+    good(&format!("[cgse]\n{}{}", typed("a", "A"), typed("b", "B")));
+    wrong(&format!("[cgse]\n{}", typed("a", "PROCMAN")), &[("5: process[a].cgse_service_type: ", "the daemon's own")]);
+    wrong(&format!("[cgse]\n{}{}", typed("a", "A"), typed("b", "A")), &[("9: process[b].cgse_service_type: ", "a has this type")]);
+    let instances = |kind: &str| format!("[cgse]\n{}", process("d", &format!("instances = 2\ncgse_service_type = '{kind}'")));
+    good(&instances("D_%i"));
+    wrong(&instances("D"), &[("6: process[d].cgse_service_type: ", "d@1 has this type")]);
+    let asked = |more: &str| format!("[cgse]\n{}", process("a", &format!("stop_request = {{ cgse = 'A' }}\n{more}")));
+    good(&asked("cgse_service_type = 'A'"));
+    wrong(&asked(""), &[("5: process[a].stop_request: ", "cgse_service_type = \"A\"")]);
+    wrong(&asked("cgse_service_type = 'B'"), &[("5: process[a].stop_request: ", "cgse_service_type = \"A\"")]);
+}

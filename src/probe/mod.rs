@@ -105,8 +105,8 @@ impl Asker {
                 Some(cgse) => cgse.registry.passing(service_type).await,
                 None => Err("the daemon knows no registry of CGSE: there is no [cgse] in its configuration".to_owned()),
             },
-            Probe::CgseTerminate(service_type) => match &self.0.cgse {
-                Some(cgse) => zmq::ask(&self, &terminate(cgse.registry.commands_at(service_type).await?)).await,
+            Probe::CgseTerminate { service_type, id } => match &self.0.cgse {
+                Some(cgse) => zmq::ask(&self, &terminate(cgse.registry.commands_at(service_type, id.as_deref()).await?)).await,
                 None => Err("the daemon knows no registry of CGSE: there is no [cgse] in its configuration".to_owned()),
             },
             Probe::Exec(_) => Err("a program is not asked by this way".to_owned()),

@@ -1,7 +1,9 @@
 //! Ending a run, and keeping the record of it.
 
+use super::super::spec::probe::Probe;
 use super::super::tree;
 use super::*;
+use crate::protocol::RegistryHealth;
 
 impl Actor {
     pub(super) fn request_stop(&mut self) {
@@ -9,10 +11,20 @@ impl Actor {
             return self.queued.push_back(Event::StopRequestFailed);
         };
         live.stop_asking();
+        let mut request = request.clone();
+        if let Probe::CgseTerminate { id, .. } = &mut request.probe
+            && let Some(listing) = &self.published.borrow().listing
+        {
+            if listing.id.is_none() && listing.health == RegistryHealth::Missing {
+                // Whoever is listed with its type is another one, and is not to end for it.
+                tracing::warn!(name = %self.spec.name, "it is not listed in the registry of CGSE, so nobody can ask it to end there");
+                return self.queued.push_back(Event::StopRequestFailed);
+            }
+            id.clone_from(&listing.id);
+        }
         let launch = self.begun.as_ref().map(|begun| begun.launch.clone()).unwrap_or_default();
-        live.stop_request = Some(
-            vigil::ask_to_stop(self.spec.clone(), request.clone(), launch, Some(live.identity.pid), self.shared.vigil.clone()).boxed(),
-        );
+        live.stop_request =
+            Some(vigil::ask_to_stop(self.spec.clone(), request, launch, Some(live.identity.pid), self.shared.vigil.clone()).boxed());
     }
 
     pub(super) fn end_tree(&mut self, signal: Signal) {

@@ -308,6 +308,11 @@ impl Spec {
         let cgse_service_type = definition.cgse_service_type.as_deref().map(|text| probe::cgse_type("cgse_service_type", text)).transpose();
         resolved("cgse_service_type", cgse_service_type.as_ref().map(drop).map_err(Clone::clone));
         let cgse_service_type = cgse_service_type.ok().flatten();
+        if let Ok(Some(StopRequest { probe: probe::Probe::CgseTerminate { service_type, .. }, .. })) = &stop_request
+            && cgse_service_type.as_ref() != Some(service_type)
+        {
+            resolved("stop_request", Err(format!("`cgse` asks the sub-process itself: say `cgse_service_type = {service_type:?}`, too")));
+        }
         let ready = match (ready, &cgse_service_type) {
             (Ok(None), Some(service_type)) => Ok(Some(Ready::listed(service_type))),
             (ready, _) => ready,

@@ -22,8 +22,13 @@ pub enum Probe {
     File(PathBuf),
     /// A service of this type that is listed as passing in the registry of CGSE.
     Cgse(String),
-    /// `terminate`, said to the control server of this type that the registry of CGSE lists.
-    CgseTerminate(String),
+    /// `terminate`, said to a control server that the registry of CGSE lists.
+    CgseTerminate {
+        /// Its type.
+        service_type: String,
+        /// The id of its entry, once that is known.
+        id: Option<String>,
+    },
 }
 
 /// A ZeroMQ request.
@@ -360,7 +365,7 @@ impl StopRequest {
         }
         let timeout = time("timeout", said.timeout, STOP_REQUEST_TIMEOUT)?;
         let probe = match &said.cgse {
-            Some(service_type) => Some(Probe::CgseTerminate(cgse_type("cgse", service_type)?)),
+            Some(service_type) => Some(Probe::CgseTerminate { service_type: cgse_type("cgse", service_type)?, id: None }),
             None => keys.probe()?,
         };
         probe.map(|probe| Self { probe, timeout }).ok_or_else(|| "say one of `zmq`, `exec` and `cgse`".to_owned())
@@ -414,7 +419,7 @@ mod tests {
             StopRequest::resolve(&serde_json::from_str(r#"{"zmq": "tcp://127.0.0.1:1", "frames": ["REQ", "{}"]}"#).unwrap()).unwrap();
         assert_eq!(stop.timeout, STOP_REQUEST_TIMEOUT);
         let stop = |json: &str| StopRequest::resolve(&serde_json::from_str(json).unwrap());
-        assert_eq!(stop(r#"{"cgse": "DAQ"}"#).unwrap().probe, Probe::CgseTerminate("DAQ".into()));
+        assert_eq!(stop(r#"{"cgse": "DAQ"}"#).unwrap().probe, Probe::CgseTerminate { service_type: "DAQ".into(), id: None });
         assert!(stop(r#"{"cgse": "DAQ", "exec": ["x"]}"#).unwrap_err().contains("only one"));
         assert!(stop(r#"{"cgse": "D Q"}"#).unwrap_err().contains("blanks"));
         assert!(StopRequest::resolve(&serde_json::from_str(r#"{"zmq": "tcp://127.0.0.1:1"}"#).unwrap()).unwrap_err().contains("frames"));

@@ -29,6 +29,6 @@ pub async fn ask_to_stop(
         | Probe::Http(_)
         | Probe::File(_)
         | Probe::Cgse(_)
-        | Probe::CgseTerminate(_)) => shared.ask.ask(probe, request.timeout).await,
+        | Probe::CgseTerminate { .. }) => shared.ask.ask(probe, request.timeout).await,
     }
 }

@@ -53,7 +53,7 @@ impl Questions {
             | Probe::Http(_)
             | Probe::File(_)
             | Probe::Cgse(_)
-            | Probe::CgseTerminate(_)) => self.shared.ask.ask(probe, tries.try_timeout),
+            | Probe::CgseTerminate { .. }) => self.shared.ask.ask(probe, tries.try_timeout),
         }
     }
 }
