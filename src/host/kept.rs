@@ -108,3 +108,43 @@ impl Kept {
         Arc::strong_count(&self.places) - 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Host, Matcher};
+    use crate::procfs::read_stat;
+    use crate::procfs::testing::TestProcess;
+
+    /// As after a PID was used again: the descriptor that is kept under it belongs to one that has ended.
+    #[test]
+    fn a_pids_next_owner_is_read_and_not_the_one_before() {
+        let (mut before, next) = (TestProcess::sleep(), TestProcess::sleep());
+        let file = Proc::open().unwrap().open_file(before.id(), "cmdline").unwrap();
+        let host = Host::new(100_000);
+        let of_before = Line { pid: next.id(), file, start_time: OnceLock::from(1), place: Some(host.kept.places.clone()) };
+        host.kept.replace(vec![Arc::new(of_before)]);
+        before.end();
+        let all = Matcher::new(&[String::new()], true, false);
+        for _ in 0..2 {
+            let infos = host.process_info(&all).unwrap();
+            let info = infos.iter().find(|info| info.pid == next.id()).unwrap();
+            let start_time = read_stat(next.id()).unwrap().start_time;
+            assert!((info.create_time - crate::procfs::clock::create_time(start_time)).abs() < f64::EPSILON, "{info:?}");
+        }
+    }
+
+    /// A `stat` that is another process's, because the PID was used again after the line was read, is nobody's answer.
+    #[test]
+    fn the_stat_of_a_pids_next_owner_is_left_out() {
+        let (mut before, next) = (TestProcess::sleep(), TestProcess::sleep());
+        let mut proc = Proc::open().unwrap();
+        let line = |file, start_time| Line { pid: next.id(), file, start_time, place: None };
+        let known = line(proc.open_file(before.id(), "cmdline").unwrap(), OnceLock::from(1));
+        let unknown = line(proc.open_file(before.id(), "cmdline").unwrap(), OnceLock::new());
+        before.end();
+        assert!(known.stat(&mut proc).unwrap().is_none());
+        assert!(unknown.stat(&mut proc).unwrap().is_none());
+        assert!(unknown.start_time(&mut proc).unwrap().is_none());
+    }
+}
