@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::read;
-use procman::host::{self, Matcher};
+use procman::host::{Host, Matcher};
 use procman::protocol::codec::encode_request;
 use procman::protocol::request::{Command, Items, Match};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
@@ -122,6 +122,7 @@ pub(crate) fn measure() -> Outcome<Vec<Row>> {
     };
     let (one, every) = (|| vec![NEEDLE.to_owned()], || vec![String::new()]);
     let matcher = Matcher::new(&one(), true, false);
+    let host = Host::new(2 * PROCESSES);
     let mut system = System::new()?;
     let kind = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always).without_tasks();
 
@@ -136,7 +137,7 @@ pub(crate) fn measure() -> Outcome<Vec<Row>> {
         warm_up()?;
         wire_one.time(|| ask(one()))?;
         warm_up()?;
-        direct.time(|| host::process_info(&matcher))?;
+        direct.time(|| host.process_info(&matcher))?;
         warm_up()?;
         bare_stat.time(|| bare_loop(&["cmdline", "stat"]))?;
         warm_up()?;

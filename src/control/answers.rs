@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt;
 use serde::Serialize;
 
-use crate::host;
+use crate::host::{self, Host};
 use crate::procfs;
 use crate::protocol::codec::encode_result;
 use crate::protocol::definition::Seconds;
@@ -32,6 +32,8 @@ use super::upkeep::CgseProblems;
 
 /// How long a question about the whole host may take. Reading the command line of a process can block for as long as that process is stuck.
 const HOST_DEADLINE: Duration = Duration::from_secs(10);
+/// Who asks again within this finds the descriptors still open.
+const HOST_IDLE: Duration = Duration::from_secs(10);
 
 impl Service {
     /// Carries out a command that the caller may give.
@@ -60,9 +62,9 @@ impl Service {
             Command::Signal(request) => encode(&self.signal(request).await?, id),
             Command::List(request) => self.list(request, id).await,
             Command::Status(request) => self.status(request, id).await,
-            Command::Zombies(_) => encode(&self.ask_host(host::zombies).await?, id),
-            Command::Processes(request) => encode(&self.ask_host(move || host::processes(&matcher(&request))).await?, id),
-            Command::ProcessInfo(request) => encode(&self.ask_host(move || host::process_info(&matcher(&request))).await?, id),
+            Command::Zombies(_) => encode(&self.ask_host(|_| host::zombies()).await?, id),
+            Command::Processes(request) => encode(&self.ask_host(move |host| host.processes(&matcher(&request))).await?, id),
+            Command::ProcessInfo(request) => encode(&self.ask_host(move |host| host.process_info(&matcher(&request))).await?, id),
             Command::IsProcessRunning(request) => encode(&self.is_process_running(request).await?, id),
             Command::IsRunning(request) => encode(&self.published(&request.name)?.is_running(), id),
             Command::Exists(request) => encode(&self.published(&request.name)?.pid().is_some(), id),
@@ -225,7 +227,7 @@ impl Service {
             return Err(WireError::bad_request("list: `group` and `state` do not go with `items`, which asks for processes of the host"));
         }
         let request = Match { items, contains: contains.unwrap_or(true), case_sensitive: case_sensitive.unwrap_or(false) };
-        encode(&self.ask_host(move || host::processes(&matcher(&request))).await?, id)
+        encode(&self.ask_host(move |host| host.processes(&matcher(&request))).await?, id)
     }
 
     async fn status(&self, request: Status, id: Option<&RequestId>) -> Answer {
@@ -263,7 +265,7 @@ impl Service {
     async fn is_process_running(&self, request: IsProcessRunning) -> Result<RunningPids, WireError> {
         let IsProcessRunning { items, contains, case_sensitive, as_list } = request;
         let request = Match { items, contains, case_sensitive };
-        let pids = self.ask_host(move || host::running_pids(&matcher(&request))).await?;
+        let pids = self.ask_host(move |host| host.running_pids(&matcher(&request))).await?;
         Ok(if as_list { RunningPids::All(pids) } else { RunningPids::First(pids.first().copied().unwrap_or(0)) })
     }
 
@@ -271,7 +273,7 @@ impl Service {
         let published = self.published(name)?;
         let Some(run) = published.run.clone() else { return Ok(Vec::new()) };
         let look = self.supervisor.look().await.map_err(|error| host_unreadable(&error))?;
-        self.ask_host(move || {
+        self.ask_host(move |_| {
             let members = look.members(&run.uuid).into_iter().filter(|stat| Some(stat.pid) != run.pid);
             Ok(members
                 .map(|stat| NamedProcess { pid: stat.pid, name: stat.name(), cmdline: procfs::read_cmdline(stat.pid).unwrap_or_default() })
@@ -299,13 +301,21 @@ impl Service {
     }
 
     /// Asks something that reads all of `/proc`, off the runtime and not too much at a time.
-    async fn ask_host<T: Send + 'static>(&self, question: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, WireError> {
+    async fn ask_host<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Host) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, WireError> {
         let asked = async {
             let permit = self.host_questions.clone().acquire_owned().await;
+            let host = self.host.clone();
             // The permit goes along: a question that hangs keeps its place until it is over, also when nobody waits for it any more.
             tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                question()
+                let answer = question(&host);
+                if host.answered(Instant::now()) {
+                    tokio::spawn(release_when_idle(host));
+                }
+                answer
             })
             .await
         };
@@ -316,6 +326,19 @@ impl Service {
             Err(_) => {
                 Err(WireError::new(ErrorCode::Timeout, format!("the processes of the host could not be read within {HOST_DEADLINE:?}")))
             }
+        }
+    }
+}
+
+/// Closes the descriptors that answers about the host's processes left open, once nobody has asked for a while.
+async fn release_when_idle(host: Arc<Host>) {
+    let mut wait = HOST_IDLE;
+    loop {
+        tokio::time::sleep(wait).await;
+        let closing = host.clone();
+        match tokio::task::spawn_blocking(move || closing.release(HOST_IDLE, Instant::now())).await {
+            Ok(Some(left)) => wait = left,
+            Ok(None) | Err(_) => return,
         }
     }
 }

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use crate::access::Programs;
+use crate::host::Host;
 use crate::output::Outputs;
 use crate::protocol::codec::{self, Rejected, Request};
 use crate::protocol::envelope::RequestId;
@@ -19,6 +20,7 @@ use crate::protocol::request::Command;
 use crate::protocol::{CommandName, ErrorCode, Name, WireError};
 use crate::status::Monitor;
 use crate::supervisor::SupervisorHandle;
+use crate::sys::limits::open_limit;
 
 use super::audit::{Audited, Auditor, Refusals};
 use super::authorize::authorize;
@@ -105,6 +107,15 @@ const BEGUN: &str = "begun";
 /// How many questions about the whole host may be worked on at a time: each reads all of `/proc` on a thread of its own.
 const HOST_QUESTIONS: usize = 4;
 
+/// How many descriptors may stay open between questions about the whole host, if the limit on them allows: some KiB of the kernel's memory each.
+const HOST_DESCRIPTORS: u64 = 4096;
+
+/// An eighth of what the daemon may have open at most: sub-processes and clients need the rest.
+fn kept_descriptors() -> usize {
+    let most = open_limit().map_or(0, |limit| HOST_DESCRIPTORS.min(limit / 8));
+    usize::try_from(most).unwrap_or(0)
+}
+
 /// How many questions for logs may be worked on at a time: each reads at most a MiB, and may unpack as much.
 const LOG_QUESTIONS: usize = 4;
 
@@ -116,6 +127,7 @@ pub struct Service {
     pub(super) supervisor: SupervisorHandle,
     pub(super) monitor: Arc<Monitor>,
     pub(super) identity: Identity,
+    pub(super) host: Arc<Host>,
     pub(super) host_questions: Arc<Semaphore>,
     pub(super) neighbours: Neighbours,
     pub(super) outputs: Outputs,
@@ -157,6 +169,7 @@ impl Service {
         outputs: Outputs,
         known: Vec<Known>,
     ) -> Self {
+        let host = Arc::new(Host::new(kept_descriptors()));
         let host_questions = Arc::new(Semaphore::new(HOST_QUESTIONS));
         let log_questions = Arc::new(Semaphore::new(LOG_QUESTIONS));
         let audit_questions = Arc::new(Semaphore::new(AUDIT_QUESTIONS));
@@ -165,6 +178,7 @@ impl Service {
             supervisor,
             monitor,
             identity,
+            host,
             host_questions,
             neighbours,
             outputs,

@@ -4,13 +4,30 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::*;
 use crate::procfs::testing::{TestProcess, until};
 
 fn matcher(items: &[&str]) -> Matcher {
     Matcher::new(&items.iter().map(|&item| item.to_owned()).collect::<Vec<_>>(), true, false)
+}
+
+/// One for all tests of this file, so that they ask also where descriptors are kept of what others started and ended.
+static HOST: LazyLock<Host> = LazyLock::new(|| Host::new(200));
+
+fn processes(matcher: &Matcher) -> io::Result<Vec<HostProcess>> {
+    HOST.processes(matcher)
+}
+
+fn process_info(matcher: &Matcher) -> io::Result<Vec<HostProcessInfo>> {
+    HOST.process_info(matcher)
+}
+
+fn running_pids(matcher: &Matcher) -> io::Result<Vec<u32>> {
+    HOST.running_pids(matcher)
 }
 
 /// A word that no other process has, whichever test runs beside this one.
@@ -31,10 +48,10 @@ fn a_process_is_found_by_its_words() {
     let mut both = [first.id(), second.id()];
     both.sort_unstable();
     assert_eq!(running_pids(&matcher(&[&word.to_uppercase()])).unwrap(), both);
-    assert_eq!(running_pid(&matcher(&[&word])).unwrap(), Some(both[0]));
+    assert_eq!(running_pids(&matcher(&[&word])).unwrap().first(), Some(&both[0]));
     assert_eq!(running_pids(&matcher(&[&word, "b c"])).unwrap(), [first.id()]);
     assert!(running_pids(&matcher(&[&format!("{word} -c")])).unwrap().is_empty(), "the joined line does not count");
-    assert_eq!(running_pid(&matcher(&[&word, "nothing like this"])).unwrap(), None);
+    assert!(running_pids(&matcher(&[&word, "nothing like this"])).unwrap().is_empty());
     assert!(running_pids(&matcher(&[])).unwrap().is_empty());
 
     let info = process_info(&matcher(&[&word, "b c"])).unwrap();
@@ -52,7 +69,7 @@ fn a_zombie_is_listed_as_one_and_matches_nothing() {
     let word = word("zombie");
     let mut child = called(&word, b"");
     child.kill();
-    assert_eq!(running_pid(&matcher(&[&word])).unwrap(), None);
+    assert!(running_pids(&matcher(&[&word])).unwrap().is_empty());
     assert!(running_pids(&matcher(&[""])).unwrap().iter().all(|&pid| pid != child.id()));
     let expected = NamedProcess { pid: child.id(), name: "sh".into(), cmdline: Vec::new() };
     assert!(zombies().unwrap().contains(&expected));
@@ -102,4 +119,59 @@ fn processes_that_vanish_meanwhile_spoil_no_answer() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+/// What is read through a descriptor that stayed open is what the process is now, not what it was when it was opened.
+#[test]
+fn an_exec_shows_behind_an_open_descriptor() {
+    let (before, after) = (word("before-exec"), word("after-exec"));
+    let host = Host::new(100_000);
+    let script = format!("read x; exec -a {after} sleep 1000");
+    let mut child = TestProcess::start(Command::new("/bin/bash").arg0(&before).args(["-c", &script]).stdin(Stdio::piped()));
+    let first = host.process_info(&matcher(&[&before, "exec -a"])).unwrap();
+    assert_eq!(first.iter().map(|info| info.pid).collect::<Vec<_>>(), [child.id()]);
+    assert!(host.kept.open_now() > 0);
+    // The whole word: the shell has it within its script.
+    let called_so = Matcher::new(std::slice::from_ref(&after), false, true);
+    child.say("");
+    until(|| host.running_pids(&called_so).unwrap() == [child.id()]);
+    let then = host.process_info(&called_so).unwrap();
+    assert_eq!((then[0].pid, &then[0].cmdline), (child.id(), &vec![after.clone(), "1000".to_owned()]));
+    assert!((then[0].create_time - first[0].create_time).abs() < f64::EPSILON, "the same process: {first:?} {then:?}");
+    assert!(host.running_pids(&matcher(&[&before, "exec -a"])).unwrap().is_empty());
+    child.kill();
+    assert!(host.running_pids(&called_so).unwrap().is_empty(), "a zombie");
+}
+
+#[test]
+fn answers_are_the_same_however_few_descriptors_are_kept() {
+    let word = word("few");
+    let children: Vec<_> = (0..20).map(|_| called(&word, b"x")).collect();
+    let mut pids: Vec<_> = children.iter().map(TestProcess::id).collect();
+    pids.sort_unstable();
+    for most in [0, 1, 7, 100_000] {
+        let host = Host::new(most);
+        for _ in 0..3 {
+            assert_eq!(host.running_pids(&matcher(&[&word])).unwrap(), pids);
+            let infos = host.process_info(&matcher(&[&word])).unwrap();
+            assert_eq!(infos, Host::new(0).process_info(&matcher(&[&word])).unwrap());
+            assert_eq!(host.processes(&matcher(&[&word])).unwrap().iter().map(|process| process.pid).collect::<Vec<_>>(), pids);
+            assert!(host.kept.open_now() <= most, "{} of {most}", host.kept.open_now());
+        }
+        assert!(host.kept.open_now() >= most.min(pids.len()));
+    }
+}
+
+#[test]
+fn descriptors_are_closed_when_nobody_asks() {
+    let host = Host::new(100_000);
+    let (start, idle) = (Instant::now(), Duration::from_secs(10));
+    host.running_pids(&matcher(&[""])).unwrap();
+    assert!(host.answered(start), "the first one has somebody wait");
+    assert!(!host.answered(start + Duration::from_secs(4)), "somebody waits");
+    assert_eq!(host.release(idle, start + idle), Some(Duration::from_secs(4)));
+    assert!(host.kept.open_now() > 0);
+    assert_eq!(host.release(idle, start + Duration::from_secs(14)), None);
+    assert_eq!(host.kept.open_now(), 0);
+    assert!(host.answered(start + Duration::from_secs(15)), "and the next one again");
 }

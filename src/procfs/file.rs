@@ -1,9 +1,9 @@
 //! Opening and reading the files of `/proc` with as few system calls and allocations as there can be.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -34,17 +34,25 @@ pub(crate) fn open_dir(path: &str) -> io::Result<OwnedFd> {
 }
 
 /// Opens `path` in `dir`, reads it into `buffer` (reused, never shrunk) and closes it.
+pub(crate) fn read_at<'b>(dir: impl AsFd, path: &str, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+    read_from_start(&open_at(dir, path)?, buffer)
+}
+
+fn open_at(dir: impl AsFd, path: &str) -> io::Result<File> {
+    Ok(File::from(openat(dir, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?))
+}
+
+/// Reads an open file from its start, wherever others read it, into `buffer` (reused, never shrunk).
 ///
 /// The files of a process in `/proc` fill the buffer as far as they can, so that a read which leaves room was the last one
-/// and the usual file costs one `read(2)`.
-pub(crate) fn read_at<'b>(dir: impl AsFd, path: &str, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
-    let mut file = File::from(openat(dir, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?);
+/// and the usual file costs one `pread(2)`.
+pub(crate) fn read_from_start<'b>(file: &File, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
     if buffer.len() < FIRST_SIZE {
         buffer.resize(FIRST_SIZE, 0);
     }
     let mut filled = 0;
     loop {
-        match file.read(&mut buffer[filled..]) {
+        match file.read_at(&mut buffer[filled..], filled as u64) {
             Ok(count) => {
                 filled += count;
                 if filled < buffer.len() || filled >= LARGEST {
@@ -56,6 +64,16 @@ pub(crate) fn read_at<'b>(dir: impl AsFd, path: &str, buffer: &'b mut Vec<u8>) -
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// What was read of a process, or `None` when it is gone or hidden: for passes over all processes, which neither may break.
+/// What has nothing to do with that process (EMFILE, ENOMEM …) stays an error: the answer would lack processes that live.
+pub(crate) fn for_the_living<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if is_gone(&error) || is_hidden(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -72,22 +90,27 @@ impl Proc {
         Ok(Self { dir: open_dir("/proc")?, path: String::with_capacity(32), buffer: Vec::new() })
     }
 
+    /// Opens `/proc/PID/FILE`. Fails with ENOENT or ESRCH when the process is gone.
+    pub(crate) fn open_file(&mut self, pid: u32, file: &str) -> io::Result<File> {
+        self.name(pid, file);
+        open_at(&self.dir, &self.path)
+    }
+
     /// The content of `/proc/PID/FILE`. Fails with ENOENT or ESRCH when the process is gone.
     pub(crate) fn read(&mut self, pid: u32, file: &str) -> io::Result<&[u8]> {
-        use std::fmt::Write as _;
-        self.path.clear();
-        let _ = write!(self.path, "{pid}/{file}"); // a String takes everything
+        self.name(pid, file);
         read_at(&self.dir, &self.path, &mut self.buffer)
     }
 
-    /// Like [`Proc::read`]; `None` when the process is gone or hidden: for passes over all processes, which neither may break.
-    /// What has nothing to do with that process (EMFILE, ENOMEM …) stays an error: the answer would lack processes that live.
+    fn name(&mut self, pid: u32, file: &str) {
+        use std::fmt::Write as _;
+        self.path.clear();
+        let _ = write!(self.path, "{pid}/{file}"); // a String takes everything
+    }
+
+    /// Like [`Proc::read`], but [`for_the_living`].
     pub(crate) fn read_of_living(&mut self, pid: u32, file: &str) -> io::Result<Option<&[u8]>> {
-        match self.read(pid, file) {
-            Ok(content) => Ok(Some(content)),
-            Err(error) if is_gone(&error) || is_hidden(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        for_the_living(self.read(pid, file))
     }
 }
 

@@ -40,6 +40,11 @@ pub fn open_descriptors() -> io::Result<u64> {
     }
 }
 
+/// How many descriptors this process may have open.
+pub fn open_limit() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
 /// Raises the daemon's own soft limit to its hard limit: it holds a handful of descriptors for each sub-process.
 ///
 /// Returns what it was before, because a program that calls select(2) breaks when it inherits more than 1024.
