@@ -24,6 +24,8 @@ pub struct Owner {
 enum Claim {
     /// By the directory.
     Ours,
+    /// By the directory, which had another path: it was moved, or another daemon's was removed, and its inode used again.
+    Moved,
     /// By its path alone: that may be another one's in another mount namespace, or that of a daemon whose directory was moved away.
     PerhapsOurs,
     Another,
@@ -43,7 +45,7 @@ impl Owner {
             _ => return Claim::Another,
         };
         if directory == self.directory {
-            Claim::Ours
+            if path.is_none_or(|path| path == self.path) { Claim::Ours } else { Claim::Moved }
         } else if path == Some(self.path.as_str()) {
             Claim::PerhapsOurs
         } else {
@@ -55,6 +57,7 @@ impl Owner {
     pub(super) fn owns(&self, text: &str, stat: &Stat, table: &Table) -> bool {
         match self.claim(text) {
             Claim::Ours => true,
+            Claim::Moved => !is_below_another(stat, table),
             Claim::PerhapsOurs => same_mounts(stat.pid) && !is_below_another(stat, table),
             Claim::Another => false,
         }
@@ -113,7 +116,7 @@ mod tests {
         let owner = Owner::new("fe00-98c", Path::new("/var/lib/procman"));
         assert_eq!(owner.claim(&owner.to_string()), Claim::Ours);
         assert_eq!(owner.claim("fe00-98c"), Claim::Ours, "as earlier builds wrote it");
-        assert_eq!(owner.claim("fe00-98c-0"), Claim::Ours, "moved");
+        assert_eq!(owner.claim("fe00-98c-0"), Claim::Moved);
         let before = Owner::new("fe00-77", Path::new("/var/lib/procman"));
         assert_eq!(owner.claim(&before.to_string()), Claim::PerhapsOurs);
         for other in ["", "-", "fe00", "fe00-77", "fe00-77-", "fe00-77-0", &Owner::new("fe00-77", Path::new("/srv")).to_string()] {
