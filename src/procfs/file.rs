@@ -1,7 +1,7 @@
 //! Opening and reading the files of `/proc` with as few system calls and allocations as there can be.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
@@ -35,7 +35,8 @@ pub(crate) fn open_dir(path: &str) -> io::Result<OwnedFd> {
 
 /// Opens `path` in `dir`, reads it into `buffer` (reused, never shrunk) and closes it.
 pub(crate) fn read_at<'b>(dir: impl AsFd, path: &str, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
-    read_from_start(&open_at(dir, path)?, buffer)
+    let mut file = open_at(dir, path)?;
+    fill(buffer, |rest, _| file.read(rest))
 }
 
 fn open_at(dir: impl AsFd, path: &str) -> io::Result<File> {
@@ -47,12 +48,16 @@ fn open_at(dir: impl AsFd, path: &str) -> io::Result<File> {
 /// The files of a process in `/proc` fill the buffer as far as they can, so that a read which leaves room was the last one
 /// and the usual file costs one `pread(2)`.
 pub(crate) fn read_from_start<'b>(file: &File, buffer: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+    fill(buffer, |rest, filled| file.read_at(rest, filled as u64))
+}
+
+fn fill<'b>(buffer: &'b mut Vec<u8>, mut read: impl FnMut(&mut [u8], usize) -> io::Result<usize>) -> io::Result<&'b [u8]> {
     if buffer.len() < FIRST_SIZE {
         buffer.resize(FIRST_SIZE, 0);
     }
     let mut filled = 0;
     loop {
-        match file.read_at(&mut buffer[filled..], filled as u64) {
+        match read(&mut buffer[filled..], filled) {
             Ok(count) => {
                 filled += count;
                 if filled < buffer.len() || filled >= LARGEST {
