@@ -51,7 +51,7 @@ pub(crate) fn read_from_start<'b>(file: &File, buffer: &'b mut Vec<u8>) -> io::R
     fill(buffer, |rest, filled| file.read_at(rest, filled as u64))
 }
 
-fn fill<'b>(buffer: &'b mut Vec<u8>, mut read: impl FnMut(&mut [u8], usize) -> io::Result<usize>) -> io::Result<&'b [u8]> {
+fn fill(buffer: &mut Vec<u8>, mut read: impl FnMut(&mut [u8], usize) -> io::Result<usize>) -> io::Result<&[u8]> {
     if buffer.len() < FIRST_SIZE {
         buffer.resize(FIRST_SIZE, 0);
     }
