@@ -40,7 +40,7 @@ torture: needs-test
 	$(CARGO) test --test torture -- --kills 1000
 
 # A part of the tests, for whoever changes python/ alone.
-test-python: needs
+test-python: needs-test
 	$(CARGO) build --bins
 	scripts/test-python --with-cgse
 

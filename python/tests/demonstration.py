@@ -1,6 +1,7 @@
 """A script that used `egse.process`: the import is the only line that was changed, and the one that a test changes back."""
 
 import sys
+import time
 
 from cgse_procman.process import ProcessStatus, SubProcess, get_process_info, is_process_running, list_processes, list_zombies
 
@@ -11,6 +12,10 @@ assert proc.execute(), proc.exc_info
 assert proc.is_running() and proc.exists() and proc.returncode() is None
 print("command line", proc.cmdline() == f"{sys.executable} -c import time; time.sleep(1000) {marker}")
 
+# A process that has just been started has no command line for a moment: the kernel gives it one late in execve(2).
+deadline = time.monotonic() + 30
+while not is_process_running([marker, "time.sleep"]) and time.monotonic() < deadline:
+    time.sleep(0.01)
 found = [entry for entry in list_processes([marker, "TIME.SLEEP"], verbose=False) if entry["pid"] == proc.pid]
 print("listed", len(found), sorted(found[0]))
 info = [entry for entry in get_process_info(marker) if entry["pid"] == proc.pid]

@@ -297,6 +297,36 @@ def test_the_demonstration(daemon: Daemon, tmp_path: Path) -> None:
         assert ours == theirs
 
 
+REFERENCE = {
+    "get_process_info": "(items, contains=True, case_sensitive=False)",
+    "is_process_running": "(items, contains=True, case_sensitive=False, as_list=False)",
+    "list_processes": "(items, contains=True, case_sensitive=False, verbose=False)",
+    "list_zombies": "()",
+    "ProcessStatus": "(*, metrics_prefix=None)",
+    "ProcessStatus.as_dict": "(self)",
+    "ProcessStatus.update": "(self)",
+    "ProcessStatus.update_metrics": "(self)",
+    "SubProcess": "(name, cmd, args=None, shell=False, stdout=-3, stderr=-3)",
+    "SubProcess.execute": "(self)",
+    "SubProcess.exists": "(self)",
+    "SubProcess.is_running": "(self)",
+    "SubProcess.quit": "(self)",
+    "SubProcess.reap_children": "(self, timeout=3)",
+    "SubProcess.returncode": "(self)",
+}
+"""The signatures of the reference API, as its documentation has them; that of SubProcess as egse.process 0.25.11 has it."""
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_the_signatures_are_those_of_the_reference(name: str) -> None:
+    import functools
+    import inspect
+
+    signature = inspect.signature(functools.reduce(getattr, name.split("."), process))
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    assert str(inspect.Signature(bare)) == REFERENCE[name]
+
+
 def test_cgses_own_names() -> None:
     if reference is None:
         with pytest.raises(AttributeError, match="CGSE is not installed"):
