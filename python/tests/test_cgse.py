@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Daemon, procmand, sleeper
+from conftest import Daemon, procmand, sleeper, wait_for
 
 from cgse_procman import ProcessManager, cli
 
@@ -41,6 +41,7 @@ def test_without_procmanctl(manager: ProcessManager, daemon: Daemon, capsys: pyt
     assert cli.run("list", where) == cli.DONE
     [head, row] = capsys.readouterr().out.splitlines()
     assert head.split() == ["NAME", "GROUP", "STATE", "PID", "COMMAND"] and row.split()[:3] == ["web", "lab", "running"] and row.endswith("sleep 1000")
+    wait_for(lambda: manager.status("web").status, "the first look at it")
     assert cli.run("status", ["web", "--json", *where]) == cli.DONE
     assert json.loads(capsys.readouterr().out)["status"]["pid"] == manager.status("web").pid
     for verb in ("ping", "info", "status"):

@@ -202,7 +202,7 @@ pub struct ViewWithStatus {
     /// The view's keys stand beside `status`.
     #[serde(flatten)]
     pub view: View,
-    /// Null when it does not run.
+    /// Null when it does not run, or was started just now and could not be looked at within 250 ms.
     pub status: Option<ProcessStatus>,
 }
 

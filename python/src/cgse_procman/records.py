@@ -155,7 +155,7 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class ViewWithStatus(View):
-    """A view with the living status; None when it does not run."""
+    """A view with the living status; None when it does not run, or was started just now and could not be looked at within 250 ms."""
 
     status: Optional[ProcessStatus] = None
 
